@@ -1,0 +1,25 @@
+# One library per folder: its *.cc, found by name so that adding a file needs no edit here.
+#   weir_library(io DEPS Threads::Threads)  ->  target weir_io
+function(weir_library name)
+  cmake_parse_arguments(ARG "" "" "DEPS" ${ARGN})
+  file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*.cc ${CMAKE_CURRENT_SOURCE_DIR}/policies/*.cc)
+  if(NOT sources)
+    return()
+  endif()
+  add_library(weir_${name} STATIC ${sources})
+  target_include_directories(weir_${name} PUBLIC ${PROJECT_SOURCE_DIR})
+  target_link_libraries(weir_${name} PUBLIC ${ARG_DEPS})
+endfunction()
+
+# One test binary per folder of tests/: weir_test(io LIBS weir_io) -> io_test, registered with CTest.
+function(weir_test name)
+  cmake_parse_arguments(ARG "" "" "LIBS;LABELS" ${ARGN})
+  file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/${name}/*_test.cc)
+  file(GLOB helpers CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/${name}/*_helper.cc)
+  if(NOT sources)
+    return()
+  endif()
+  add_executable(${name}_test ${sources} ${helpers})
+  target_link_libraries(${name}_test PRIVATE ${ARG_LIBS} GTest::gmock GTest::gtest_main)
+  add_test(NAME ${name} COMMAND ${name}_test WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
+endfunction()

@@ -1,0 +1,89 @@
+// Reader: asynchronous reads of file ranges into the caller's memory. The one way weights come off
+// a disk. Implementations: UringReader, ThreadReader, FaultReader (wraps another).
+//
+// Contract (tests/io/reader_contract_test.cc runs it against every implementation):
+//  * A ReadOp and its buffer belong to the caller, but are the Reader's from Submit until Wait
+//    hands the op back; every submitted op is handed back exactly once, in any order.
+//  * Submit never blocks on I/O and never allocates. A Reader holds at most capacity() ops;
+//    Submit to a full one is a bug of the caller (checked): ask `in_flight() < capacity()`.
+//  * Large ops may be split into chunk reads and short reads are resumed inside: an op is done only
+//    when `bytes` arrived, the file ended at or after `required_bytes`, or it failed.
+//  * EINTR and EAGAIN are retried at once, EIO a bounded number of times (io/retry_policy.h); what is left is
+//    reported in `status` with file, offset, bytes wanted and bytes got.
+//  * One thread calls Submit and Wait. Wake alone may be called from any thread.
+//  * The destructor waits for (or cancels) what is in flight; no buffer is touched after it.
+#ifndef WEIR_IO_READER_H_
+#define WEIR_IO_READER_H_
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "io/base.h"
+#include "io/file.h"
+
+namespace weir {
+
+struct ReadOp {
+  // Filled in by the caller.
+  const File* file = nullptr;
+  uint64_t offset_bytes = 0;    // multiple of file->alignment_bytes() when the file is direct
+  uint8_t* buffer = nullptr;    // likewise aligned; `bytes` long
+  uint64_t bytes = 0;           // likewise a multiple
+  uint64_t required_bytes = 0;  // <= bytes; fewer than `bytes` may arrive only at the file's end
+  uint64_t tag = 0;             // the caller's, untouched
+
+  // Filled in by the Reader before Wait hands the op back.
+  absl::Status status;
+  uint64_t got_bytes = 0;
+  int64_t submit_ns = 0;  // CLOCK_MONOTONIC
+  int64_t done_ns = 0;
+
+  void* reader_state = nullptr;  // the Reader's own while in flight
+};
+
+struct ReaderStats {
+  uint64_t ops_done = 0;
+  uint64_t bytes_read = 0;        // as returned by the kernel
+  uint64_t short_reads = 0;       // resumed
+  uint64_t retries = 0;           // after EAGAIN, EINTR or EIO
+  uint64_t failures = 0;          // ops handed back with an error
+  uint64_t cpu_ns = 0;            // CPU time spent reading, where the implementation has threads of its own
+};
+
+struct ReaderOptions {
+  uint32_t capacity = 64;              // ops in flight at most
+  uint64_t chunk_bytes = 1 * kMiB;     // larger ops are split into reads of this size
+  uint32_t depth = 32;                 // chunk reads in flight at most
+};
+
+class Reader {
+ public:
+  virtual ~Reader() = default;
+
+  virtual std::string_view name() const = 0;  // "uring", "threads", "fault(uring)"
+  virtual uint32_t capacity() const = 0;
+  virtual uint32_t in_flight() const = 0;
+
+  virtual void Submit(ReadOp* op) = 0;
+  // Hands back up to done.size() finished ops and returns their number. Blocks until there is at
+  // least one, Wake is called, or timeout_ns has passed (0 polls, negative waits for ever); then 0.
+  // Returns 0 at once, whatever the timeout, only after Wake.
+  virtual size_t Wait(absl::Span<ReadOp*> done, int64_t timeout_ns) = 0;
+  // From any thread: makes the present, or else the next, Wait return. Wakes are not counted.
+  virtual void Wake() = 0;
+
+  virtual ReaderStats stats() const = 0;
+};
+
+// "auto" tries io_uring and falls back to threads; `*note` then holds one sentence that says why.
+// "uring" and "threads" are taken at their word or refused. The Reader may be used by the thread that made it.
+absl::StatusOr<std::unique_ptr<Reader>> MakeReader(std::string_view kind, const ReaderOptions& options,
+                                                   std::string* note);
+
+}  // namespace weir
+
+#endif  // WEIR_IO_READER_H_
