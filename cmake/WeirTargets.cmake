@@ -11,9 +11,19 @@ function(weir_library name)
   target_link_libraries(weir_${name} PUBLIC ${ARG_DEPS})
 endfunction()
 
+# Registers every GoogleTest case of `target` with CTest, at test time (so that a sanitizer build
+# does not run its binaries while it builds). A test suite whose name contains Slow or Gpu gets that
+# label: `ctest -LE "slow|gpu"` leaves them out, tools/test does the same through --gtest_filter.
+function(weir_discover target)
+  set(common DISCOVERY_MODE PRE_TEST DISCOVERY_TIMEOUT 60 WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
+  gtest_discover_tests(${target} ${common} TEST_FILTER "-*Slow*:*Gpu*" PROPERTIES LABELS unit)
+  gtest_discover_tests(${target} ${common} TEST_FILTER "*Slow*" TEST_LIST ${target}_slow PROPERTIES LABELS slow)
+  gtest_discover_tests(${target} ${common} TEST_FILTER "*Gpu*" TEST_LIST ${target}_gpu PROPERTIES LABELS gpu)
+endfunction()
+
 # One test binary per folder of tests/: weir_test(io LIBS weir_io) -> io_test, registered with CTest.
 function(weir_test name)
-  cmake_parse_arguments(ARG "" "" "LIBS;LABELS" ${ARGN})
+  cmake_parse_arguments(ARG "" "" "LIBS" ${ARGN})
   file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/${name}/*_test.cc)
   file(GLOB helpers CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/${name}/*_helper.cc)
   if(NOT sources)
@@ -21,5 +31,5 @@ function(weir_test name)
   endif()
   add_executable(${name}_test ${sources} ${helpers})
   target_link_libraries(${name}_test PRIVATE ${ARG_LIBS} GTest::gmock GTest::gtest_main)
-  add_test(NAME ${name} COMMAND ${name}_test WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
+  weir_discover(${name}_test)
 endfunction()
