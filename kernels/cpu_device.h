@@ -1,5 +1,14 @@
-// The CPU as an asynchronous device: each stream's kernels run in order on the device's own team of
-// worker threads; the host thread only enqueues.
+// The CPU as an asynchronous device: kernels run in order on the device's own team of worker
+// threads; the host thread only enqueues.
+//
+// One team, one ring: the kernels of all streams of a device run one after the other in the order
+// in which they were enqueued, each on every worker. So each stream is in order, streams are
+// ordered more strictly than they asked for, and a notification of one stream may wait for kernels
+// that another enqueued before. A stream is used by one host thread at a time (IsComplete by any);
+// different streams by different threads. Workers must not enqueue, wait or allocate.
+//
+// An idle worker spins for some 50 microseconds and then sleeps. With more workers than cores
+// nobody spins.
 #ifndef WEIR_KERNELS_CPU_DEVICE_H_
 #define WEIR_KERNELS_CPU_DEVICE_H_
 
@@ -15,13 +24,15 @@ namespace weir {
 
 struct CpuDeviceOptions {
   uint32_t threads = 1;  // workers; at least 1
-  // Dispatch target for kernels by Highway's name ("AVX2", "AVX3", "AVX3_DL"), or empty for the best this CPU
-  // has. One that the CPU lacks is refused.
+  // Dispatch target for kernels by Highway's name ("AVX2", "AVX3", "AVX3_DL"), or empty for the
+  // best this CPU has. One that the CPU lacks is refused.
   std::string isa;
-  uint32_t queue_capacity = 4096;  // kernels enqueued and not yet run; enqueuing more blocks the host
+  uint32_t queue_capacity =
+      4096;  // kernels enqueued and not yet run; enqueuing more blocks the host
 };
 
-// FailedPrecondition when the CPU lacks AVX2, FMA or F16C.
+// FailedPrecondition when the CPU lacks AVX2, FMA or F16C; InvalidArgument for a bad option;
+// ResourceExhausted when a thread or the scratch memory cannot be had.
 absl::StatusOr<std::unique_ptr<Device>> MakeCpuDevice(const CpuDeviceOptions& options);
 
 // What kernels see of a CPU stream.
@@ -31,24 +42,25 @@ class CpuStream : public Stream {
 
   DeviceKind kind() const final { return DeviceKind::kCpu; }
   virtual uint32_t threads() const = 0;
-  // Scratch memory of one worker, for a kernel's temporary tiles. kScratchBytes long, 64-byte aligned,
-  // allocated with the device.
+  // Scratch memory of one worker, for a kernel's temporary tiles. kScratchBytes long, 64-byte
+  // aligned, allocated with the device.
   static constexpr uint64_t kScratchBytes = 512 * kKiB;
   virtual uint8_t* scratch(uint32_t worker) = 0;
 
-  // Enqueues `kernel(worker, workers, stream)`: run by every worker of the team, next kernel only after
-  // all returned. `kernel` is copied into a bounded ring (trivially copyable, at most
+  // Enqueues `kernel(worker, workers, stream)`: run by every worker of the team, next kernel only
+  // after all returned. `kernel` is copied into a bounded ring (trivially copyable, at most
   // kMaxKernelBytes): nothing is allocated.
   template <typename Kernel>
   void Launch(const Kernel& kernel) {
     static_assert(std::is_trivially_copyable_v<Kernel> && sizeof(Kernel) <= kMaxKernelBytes);
-    Enqueue([](const void* k, uint32_t worker, uint32_t workers, CpuStream& stream) {
-      (*static_cast<const Kernel*>(k))(worker, workers, stream);
-    }, &kernel, sizeof(Kernel));
+    Enqueue([](const void* k, uint32_t worker, uint32_t workers,
+               CpuStream& stream) { (*static_cast<const Kernel*>(k))(worker, workers, stream); },
+            &kernel, sizeof(Kernel));
   }
 
  protected:
-  using KernelFn = void (*)(const void* kernel, uint32_t worker, uint32_t workers, CpuStream& stream);
+  using KernelFn = void (*)(const void* kernel, uint32_t worker, uint32_t workers,
+                            CpuStream& stream);
   virtual void Enqueue(KernelFn fn, const void* kernel, size_t kernel_bytes) = 0;
 };
 
