@@ -1,0 +1,100 @@
+// Plan: where every block lives, what the DRAM budget is spent on, and the prediction. A value: made
+// by a pure function, printed, saved, loaded and compared.
+#ifndef WEIR_TIERING_PLAN_H_
+#define WEIR_TIERING_PLAN_H_
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "tiering/block.h"
+#include "tiering/cost.h"
+#include "tiering/program.h"
+
+namespace weir {
+
+// How the model was cut and what a run keeps beside the weights. Chosen before the plan (engine/planner.h).
+struct RunShape {
+  uint64_t block_bytes = 0;      // target size of a block
+  uint32_t context_tokens = 0;   // positions that the KV pages hold
+  uint32_t chunk_tokens = 0;     // tokens per pass at most (prompts)
+  uint32_t logit_rows = 1;       // rows of logits kept per pass
+};
+
+// Bytes beside the weight blocks: taken whatever the placement is.
+struct OverheadBytes {
+  uint64_t small_tensors = 0;  // norms, biases and the like: always resident
+  uint64_t kv = 0;
+  uint64_t activations = 0;    // with logits and scratch
+  uint64_t rows = 0;           // staging for gathered embedding rows
+
+  uint64_t total() const { return small_tensors + kv + activations + rows; }
+};
+
+struct Placement {
+  Tier home = Tier::kDisk;
+  uint32_t compute_device = 0;        // 0: the CPU
+  uint64_t arena_offset_bytes = 0;    // kHost: where in the resident arena
+};
+
+struct Plan {
+  uint64_t fingerprint = 0;  // of the program it was made for
+  RunShape shape;
+  uint64_t dram_budget_bytes = 0;
+  OverheadBytes overhead;
+  uint32_t slots = 0;             // of the ring that streamed blocks pass through
+  uint64_t slot_bytes = 0;
+  uint64_t resident_arena_bytes = 0;
+  std::vector<Placement> placements;  // by block
+  Prediction prediction;
+
+  uint64_t dram_bytes() const {  // what the run will take; <= dram_budget_bytes
+    return overhead.total() + slots * slot_bytes + resident_arena_bytes;
+  }
+};
+
+struct PlanSummary {
+  uint64_t resident_payload_bytes = 0;
+  uint64_t streamed_payload_bytes = 0;
+  uint64_t streamed_read_bytes = 0;  // with the padding that direct reads add
+  double resident_share() const {
+    const double all = static_cast<double>(resident_payload_bytes + streamed_payload_bytes);
+    return all == 0 ? 1.0 : static_cast<double>(resident_payload_bytes) / all;
+  }
+};
+PlanSummary Summarise(const Program& program, const Plan& plan);
+
+struct PlanOptions {
+  RunShape shape;
+  OverheadBytes overhead;
+  // Bytes of ring that keep the disk busy (bandwidth x latency, with room for the step that computes).
+  uint64_t preferred_ring_bytes = 48 << 20;
+  Ceilings ceilings;
+};
+
+// The least DRAM that a run of this shape works in: overhead and the smallest ring.
+uint64_t FloorBytes(const Program& program, const PlanOptions& options);
+
+// Dense plan: what fits stays resident, spread evenly over the program's order so that reads and
+// compute alternate at the finest grain; the rest streams through a ring of slots.
+// ResourceExhausted below the floor, with the floor and its parts.
+absl::StatusOr<Plan> MakePlan(const Program& program, uint64_t dram_budget_bytes,
+                              const PlanOptions& options);
+
+// The same with a share of the weight bytes (0..1) as the goal; the budget is what that takes.
+absl::StatusOr<Plan> MakePlanForResidentShare(const Program& program, double share,
+                                              const PlanOptions& options);
+
+// "a 12.0 MiB, b 3.0 MiB" for messages.
+std::string DescribeOverhead(const OverheadBytes& overhead);
+
+// JSON, documented in docs/plan.md. Parse refuses what is not a plan, is internally inconsistent, or
+// exceeds its own budget; CheckPlanFits refuses a plan made for another program.
+std::string PlanToJson(const Program& program, const Plan& plan);
+absl::StatusOr<Plan> ParsePlanJson(const std::string& text, const std::string& source);
+absl::Status CheckPlanFits(const Program& program, const Plan& plan, const std::string& source);
+
+}  // namespace weir
+
+#endif  // WEIR_TIERING_PLAN_H_

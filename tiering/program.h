@@ -1,0 +1,37 @@
+// Program: the ordered steps of one pass over the model and the blocks that each step needs.
+//
+// Steps run in order. A step is what can be computed once its blocks are in memory: for a dense
+// model every weight block belongs to exactly one step, so the order of use is the order of reading.
+#ifndef WEIR_TIERING_PROGRAM_H_
+#define WEIR_TIERING_PROGRAM_H_
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "tiering/block.h"
+
+namespace weir {
+
+struct Step {
+  std::string label;            // for traces
+  std::vector<BlockId> needs;   // pinned while the step runs
+  uint64_t payload_bytes = 0;   // weight bytes that the step multiplies
+};
+
+struct Program {
+  std::vector<Block> blocks;
+  std::vector<Step> steps;
+  // Steps from here on make logits; passes that need none (all prompt chunks but the last) end before.
+  StepId head_step = 0;
+  // Identifies the model and how it was cut; a saved plan is good only for the same program.
+  uint64_t fingerprint = 0;
+
+  uint64_t payload_bytes() const;        // of all weight blocks
+  uint64_t max_memory_bytes() const;     // of the largest weight block
+  uint32_t max_needs() const;            // weight blocks that one step pins at most
+};
+
+}  // namespace weir
+
+#endif  // WEIR_TIERING_PROGRAM_H_

@@ -1,0 +1,124 @@
+// Scheduler: the state machine that decides which block is read into which slot when, and when each
+// step runs. One thread. It owns block states, pins, cursors and slot numbers; no memory, threads,
+// clocks or files. Equal events, equal decisions.
+//
+// Two cursors walk the program: the fetch cursor starts reads as slots come free, the compute cursor
+// enqueues each step as soon as its blocks are ready. The fetch cursor runs ahead over the end of a
+// pass into the next one, so that the stream never drains at a token's end.
+//
+//   block:  absent -> fetching -> ready (pinned while steps use it) -> absent, or for a resident
+//           block ready for good.
+#ifndef WEIR_TIERING_SCHEDULER_H_
+#define WEIR_TIERING_SCHEDULER_H_
+
+#include <cstdint>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "tiering/machine.h"
+#include "tiering/plan.h"
+#include "tiering/pool.h"
+#include "tiering/program.h"
+#include "tiering/trace.h"
+
+namespace weir {
+
+struct PassSpec {
+  bool head = true;  // run the steps from Program::head_step on
+  bool operator==(const PassSpec&) const = default;
+};
+
+struct SchedulerStats {
+  uint64_t passes = 0;
+  uint64_t transfers = 0;          // completed
+  uint64_t transfer_bytes = 0;     // as read, padding included
+  uint64_t discarded = 0;          // read ahead for a pass that never came
+  int64_t compute_ns = 0;          // some step was running
+  int64_t disk_stall_ns = 0;       // none was, and the next one waited for a block
+  int64_t other_ns = 0;            // the rest of the time inside RunPass
+};
+
+// Called from RunPass as steps complete; must not call the scheduler.
+class PassObserver {
+ public:
+  virtual ~PassObserver() = default;
+  virtual void OnStepsDone(uint32_t done, uint32_t total) = 0;
+};
+
+class Scheduler {
+ public:
+  // All must outlive the scheduler; `trace` and `observer` may be null. The plan fits the program
+  // (CheckPlanFits).
+  Scheduler(const Program& program, const Plan& plan, Machine& machine, Trace* trace,
+            PassObserver* observer);
+
+  // Runs one pass; returns when its last step is done. `next` is what the following pass is expected
+  // to be: blocks are read ahead for it. Another kind may still follow.
+  //
+  // On error (a transfer that failed; Cancelled) everything in flight has ended before it returns, and all slots
+  // are free again; resident blocks that were read stay. A later pass starts afresh.
+  absl::Status RunPass(const PassSpec& pass, const PassSpec& next);
+
+  // Waits until nothing is in flight; blocks read ahead are dropped. Before memory is freed.
+  void Drain();
+
+  // True when a resident block's bytes are in place.
+  bool IsResident(BlockId block) const;
+  const SchedulerStats& stats() const { return stats_; }
+
+ private:
+  enum class State : uint8_t { kAbsent, kFetching, kReady };
+  struct BlockState {
+    State state = State::kAbsent;
+    bool discard = false;  // wanted no more when it arrives
+    SlotId slot = Transfer::kOwnMemory;
+    uint32_t pins = 0;
+  };
+  // One use of a weight block in program order.
+  struct Use {
+    StepId step;
+    BlockId block;
+  };
+
+  StepId EndStep(const PassSpec& pass) const;
+  size_t EndUse(const PassSpec& pass) const;
+  bool Streams(BlockId block) const;
+  void BeginPass(const PassSpec& pass);
+  void Fetch();
+  bool FetchAt(size_t use);
+  void StartTransfer(BlockId block, SlotId slot);
+  void Launch();
+  bool IsReady(StepId step) const;
+  void HandleEvents();
+  void OnTransferDone(const MachineEvent& event);
+  void OnStepDone(const MachineEvent& event);
+  void Free(BlockId block);
+  void AccountTime(int64_t begin_ns, int64_t end_ns);
+  absl::Status Abandon();
+
+  const Program& program_;
+  const Plan& plan_;
+  Machine& machine_;
+  Trace* trace_;
+  PassObserver* observer_;
+
+  std::vector<Use> uses_;             // of the longest pass
+  std::vector<BlockState> blocks_;
+  SlotPool pool_;
+  std::vector<MachineEvent> events_;  // scratch for Wait
+  uint32_t transfers_in_flight_ = 0;
+  uint32_t steps_in_flight_ = 0;
+
+  PassSpec pass_;                  // the one that runs
+  PassSpec next_;                  // the one read ahead for
+  bool fetching_next_ = false;     // the fetch cursor has wrapped into the next pass
+  size_t fetch_use_ = 0;           // fetch cursor: index into uses_
+  StepId launch_step_ = 0;         // compute cursor
+  StepId done_step_ = 0;
+  absl::Status error_;
+  SchedulerStats stats_;
+};
+
+}  // namespace weir
+
+#endif  // WEIR_TIERING_SCHEDULER_H_

@@ -1,0 +1,91 @@
+#include "tiering/trace.h"
+
+#include <algorithm>
+#include <limits>
+
+#include "nlohmann/json.hpp"
+
+namespace weir {
+namespace {
+
+using Json = nlohmann::json;
+
+// Perfetto shows one track for each thread id.
+constexpr int kComputeTrack = 1;
+constexpr int kPassTrack = 2;
+constexpr int kFirstDiskTrack = 10;
+
+Json TrackName(int track, const std::string& name) {
+  return {{"ph", "M"}, {"pid", 1}, {"tid", track}, {"name", "thread_name"}, {"args", {{"name", name}}}};
+}
+
+std::string RecordName(const Trace::Record& record, const Program& program) {
+  switch (record.lane) {
+    case Trace::Lane::kDisk:
+      return program.blocks[record.id].label;
+    case Trace::Lane::kCompute:
+      return program.steps[record.id].label;
+    case Trace::Lane::kPass:
+      break;
+  }
+  return "pass " + std::to_string(record.id);
+}
+
+// First disk track that is free at `begin_ns`; `busy_until` grows as transfers overlap.
+int DiskTrack(int64_t begin_ns, int64_t end_ns, std::vector<int64_t>* busy_until) {
+  for (size_t i = 0; i < busy_until->size(); ++i) {
+    if ((*busy_until)[i] > begin_ns) continue;
+    (*busy_until)[i] = end_ns;
+    return kFirstDiskTrack + static_cast<int>(i);
+  }
+  busy_until->push_back(end_ns);
+  return kFirstDiskTrack + static_cast<int>(busy_until->size()) - 1;
+}
+
+}  // namespace
+
+Trace::Trace(size_t capacity) { records_.reserve(capacity); }
+
+void Trace::Add(const Record& record) {
+  if (records_.size() == records_.capacity()) {
+    ++dropped_;
+    return;
+  }
+  records_.push_back(record);
+}
+
+std::string Trace::ToPerfettoJson(const Program& program) const {
+  std::vector<Record> sorted = records_;
+  std::stable_sort(sorted.begin(), sorted.end(),
+                   [](const Record& a, const Record& b) { return a.begin_ns < b.begin_ns; });
+  const int64_t origin_ns = sorted.empty() ? 0 : sorted.front().begin_ns;
+  Json events = Json::array();
+  std::vector<int64_t> busy_until;
+  for (const Record& record : sorted) {
+    int track = record.lane == Lane::kCompute ? kComputeTrack : kPassTrack;
+    Json args = Json::object();
+    if (record.lane == Lane::kDisk) {
+      track = DiskTrack(record.begin_ns, record.end_ns, &busy_until);
+      args["bytes"] = program.blocks[record.id].payload_bytes;
+      args["slot"] = record.slot == UINT32_MAX ? Json("own memory") : Json(record.slot);
+    }
+    events.push_back({{"ph", "X"},
+                      {"pid", 1},
+                      {"tid", track},
+                      {"ts", static_cast<double>(record.begin_ns - origin_ns) * 1e-3},
+                      {"dur", static_cast<double>(record.end_ns - record.begin_ns) * 1e-3},
+                      {"name", RecordName(record, program)},
+                      {"args", std::move(args)}});
+  }
+  events.push_back(TrackName(kComputeTrack, "compute"));
+  events.push_back(TrackName(kPassTrack, "passes"));
+  for (size_t i = 0; i < busy_until.size(); ++i) {
+    events.push_back(TrackName(kFirstDiskTrack + static_cast<int>(i), "disk " + std::to_string(i)));
+  }
+  const Json document = {{"displayTimeUnit", "ms"},
+                         {"traceEvents", std::move(events)},
+                         {"otherData", {{"dropped_records", dropped_}}}};
+  return document.dump();
+}
+
+}  // namespace weir

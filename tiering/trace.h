@@ -1,0 +1,44 @@
+// Trace: what moved and what ran, when; bounded, and written in the Trace Event Format that Perfetto
+// opens (https://docs.google.com/document/d/1CvAClvFfyA5R-PhYUmn5OOQtYMH4h6I0nSsKchNAySU).
+#ifndef WEIR_TIERING_TRACE_H_
+#define WEIR_TIERING_TRACE_H_
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "tiering/program.h"
+
+namespace weir {
+
+class Trace {
+ public:
+  enum class Lane : uint8_t { kDisk, kCompute, kPass };
+  struct Record {
+    Lane lane;
+    uint32_t id;        // block, step or pass number, by lane
+    uint32_t slot;      // kDisk: where it went (Transfer::kOwnMemory: its own memory)
+    int64_t begin_ns;
+    int64_t end_ns;
+    bool operator==(const Record&) const = default;
+  };
+
+  // Room for `capacity` records is taken at once; what comes later is counted as dropped.
+  explicit Trace(size_t capacity);
+
+  void Add(const Record& record);
+  const std::vector<Record>& records() const { return records_; }
+  uint64_t dropped() const { return dropped_; }
+
+  // One JSON text. Transfers are laid out over as many rows as overlap, times in microseconds from
+  // the first record.
+  std::string ToPerfettoJson(const Program& program) const;
+
+ private:
+  std::vector<Record> records_;
+  uint64_t dropped_ = 0;
+};
+
+}  // namespace weir
+
+#endif  // WEIR_TIERING_TRACE_H_
