@@ -63,6 +63,7 @@ class Team {
   void Wait(uint64_t sequence) {
     host_gate_.Wait([&] { return IsComplete(sequence); }, host_spin_ns_);
   }
+  void Barrier();
   uint32_t workers() const { return workers_; }
   uint8_t* scratch(uint32_t worker) { return scratch_->data() + worker * CpuStream::kScratchBytes; }
 
@@ -91,9 +92,11 @@ class Team {
   std::atomic<bool> stopping_{false};
 
   // Written by different threads, hence on different cache lines.
-  alignas(64) std::atomic<uint64_t> published_{0};  // entries in the ring so far
-  alignas(64) std::atomic<uint64_t> completed_{0};  // entries that all workers have left
-  alignas(64) std::atomic<uint32_t> arrived_{0};    // workers that have left entry completed_ + 1
+  alignas(64) std::atomic<uint64_t> published_{0};   // entries in the ring so far
+  alignas(64) std::atomic<uint64_t> completed_{0};   // entries that all workers have left
+  alignas(64) std::atomic<uint32_t> arrived_{0};     // workers that have left entry completed_ + 1
+  alignas(64) std::atomic<uint32_t> at_barrier_{0};  // workers waiting in Barrier
+  alignas(64) std::atomic<uint64_t> barriers_{0};    // barriers that all have passed
   alignas(64) WaitGate worker_gate_;
   alignas(64) WaitGate host_gate_;
 };
@@ -148,6 +151,17 @@ void Team::RunWorker(uint32_t index) {
   }
 }
 
+void Team::Barrier() {
+  const uint64_t barrier = barriers_.load();  // cannot move on before this worker arrives
+  if (at_barrier_.fetch_add(1) + 1 == workers_) {
+    at_barrier_.store(0);
+    barriers_.store(barrier + 1);
+    worker_gate_.WakeAll();
+    return;
+  }
+  worker_gate_.Wait([&] { return barriers_.load() != barrier; }, worker_spin_ns_);
+}
+
 uint64_t Team::Enqueue(void (*fn)(const void*, uint32_t, uint32_t, CpuStream&), CpuStream* stream,
                        const void* kernel, size_t kernel_bytes) {
   WEIR_CHECK(kernel_bytes <= CpuStream::kMaxKernelBytes);
@@ -170,6 +184,7 @@ class TeamStream final : public CpuStream {
 
   uint32_t threads() const override { return team_->workers(); }
   uint8_t* scratch(uint32_t worker) override { return team_->scratch(worker); }
+  void Barrier() override { team_->Barrier(); }
   Event Record() override { return Event{last_.load()}; }
   bool IsComplete(Event event) const override { return team_->IsComplete(event.sequence); }
   void Wait(Event event) override {

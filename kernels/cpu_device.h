@@ -46,6 +46,9 @@ class CpuStream : public Stream {
   // aligned, allocated with the device.
   static constexpr uint64_t kScratchBytes = 512 * kKiB;
   virtual uint8_t* scratch(uint32_t worker) = 0;
+  // For kernels with phases: returns when every worker of the running kernel has called it as
+  // often. Each worker of the team must call it; what any wrote before, all may read after.
+  virtual void Barrier() = 0;
 
   // Enqueues `kernel(worker, workers, stream)`: run by every worker of the team, next kernel only
   // after all returned. `kernel` is copied into a bounded ring (trivially copyable, at most
