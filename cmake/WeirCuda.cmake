@@ -13,13 +13,15 @@ elseif(weir_cuda STREQUAL "auto" OR weir_cuda STREQUAL "on")
   include(CheckLanguage)
   check_language(CUDA)
   if(CMAKE_CUDA_COMPILER)
-    execute_process(COMMAND ${CMAKE_CUDA_COMPILER} --version OUTPUT_VARIABLE nvcc_output ERROR_QUIET)
+    execute_process(COMMAND ${CMAKE_CUDA_COMPILER} --version
+                    OUTPUT_VARIABLE nvcc_output ERROR_QUIET)
     string(REGEX MATCH "release ([0-9.]+)" nvcc_release "${nvcc_output}")
-    message(STATUS "CUDA: toolkit ${CMAKE_MATCH_1} found (${CMAKE_CUDA_COMPILER}); this version of weir "
-                   "has no CUDA sources, so nothing is compiled with it: the CPU is the compute device")
+    message(STATUS "CUDA: toolkit ${CMAKE_MATCH_1} found (${CMAKE_CUDA_COMPILER}); this version "
+                   "of weir has no CUDA sources, so nothing is compiled with it: the CPU is the "
+                   "compute device")
   elseif(weir_cuda STREQUAL "on")
-    message(FATAL_ERROR "WEIR_CUDA=on, but no CUDA compiler works here. Put nvcc on PATH or set CUDACXX, "
-                        "or use WEIR_CUDA=auto. (This version of weir has no CUDA sources yet.)")
+    message(FATAL_ERROR "WEIR_CUDA=on, but no CUDA compiler works here. Put nvcc on PATH or set "
+                        "CUDACXX, or use WEIR_CUDA=auto. (This version of weir has no CUDA sources yet.)")
   else()
     message(STATUS "CUDA: no toolkit found; the CPU is the compute device")
   endif()

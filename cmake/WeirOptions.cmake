@@ -6,7 +6,7 @@ endif()
 
 option(WEIR_BUILD_TESTS "Build the tests" ON)
 option(WEIR_FUZZ "Build the libFuzzer targets beside the replay of their corpora (clang only)" OFF)
-set(WEIR_SANITIZE "" CACHE STRING "Sanitizers to build with: empty, 'address,undefined' or 'thread'")
+set(WEIR_SANITIZE "" CACHE STRING "Sanitizers: empty, 'address,undefined' or 'thread'")
 set_property(CACHE WEIR_SANITIZE PROPERTY STRINGS "" "address,undefined" "thread")
 
 set(CMAKE_CXX_STANDARD 20)
@@ -17,8 +17,8 @@ set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
 # No -march here: one binary serves every x86-64 CPU. Code that needs AVX2 or more is compiled for
 # several targets by Highway and chosen at run time; a CPU without AVX2 is told so by the program.
 # Assertions of our own (WEIR_CHECK) are always on; the C library's assert is not used.
-add_compile_options(-Wall -Wextra -Wpedantic -Werror -Wshadow -Wnon-virtual-dtor -fno-exceptions -fno-rtti
-                    -fno-math-errno -ffp-contract=off)
+add_compile_options(-Wall -Wextra -Wpedantic -Werror -Wshadow -Wnon-virtual-dtor
+                    -fno-exceptions -fno-rtti -fno-math-errno -ffp-contract=off)
 
 if(NOT WEIR_SANITIZE MATCHES "^(|address|undefined|address,undefined|thread)$")
   message(FATAL_ERROR "WEIR_SANITIZE is '${WEIR_SANITIZE}'; known are '', 'address', 'undefined', "

@@ -2,7 +2,8 @@
 #   weir_library(io DEPS Threads::Threads)  ->  target weir_io
 function(weir_library name)
   cmake_parse_arguments(ARG "" "" "DEPS" ${ARGN})
-  file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*.cc ${CMAKE_CURRENT_SOURCE_DIR}/policies/*.cc)
+  file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*.cc
+       ${CMAKE_CURRENT_SOURCE_DIR}/policies/*.cc)
   if(NOT sources)
     return()
   endif()
@@ -17,11 +18,13 @@ endfunction()
 function(weir_discover target)
   set(common DISCOVERY_MODE PRE_TEST DISCOVERY_TIMEOUT 60 WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
   gtest_discover_tests(${target} ${common} TEST_FILTER "-*Slow*:*Gpu*" PROPERTIES LABELS unit)
-  gtest_discover_tests(${target} ${common} TEST_FILTER "*Slow*" TEST_LIST ${target}_slow PROPERTIES LABELS slow)
-  gtest_discover_tests(${target} ${common} TEST_FILTER "*Gpu*" TEST_LIST ${target}_gpu PROPERTIES LABELS gpu)
+  gtest_discover_tests(${target} ${common} TEST_FILTER "*Slow*"
+                       TEST_LIST ${target}_slow PROPERTIES LABELS slow)
+  gtest_discover_tests(${target} ${common} TEST_FILTER "*Gpu*"
+                       TEST_LIST ${target}_gpu PROPERTIES LABELS gpu)
 endfunction()
 
-# One test binary per folder of tests/: weir_test(io LIBS weir_io) -> io_test, registered with CTest.
+# One test binary per folder of tests/: weir_test(io LIBS weir_io) -> io_test, known to CTest.
 function(weir_test name)
   cmake_parse_arguments(ARG "" "" "LIBS" ${ARGN})
   file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/${name}/*_test.cc)

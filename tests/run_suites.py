@@ -77,7 +77,7 @@ def count_json(report):
 
 
 def count_text(output, reason):
-    """Counts of a GoogleTest program that left no report: what finished, and the one that ended it."""
+    """Counts of a GoogleTest program that left no report: what ran and what ended it."""
     counts = Counts()
     counts.passed = len(re.findall(r"\[       OK \] .* \(\d+ ms\)", output))
     counts.skipped = len(re.findall(r"\[  SKIPPED \] .* \(\d+ ms\)", output))
@@ -217,14 +217,15 @@ def suite_fuzz(log):
             ("corpus", ["-runs=0", str(corpus)]),
             ("new inputs", [f"-runs={FUZZ_RUNS}", f"-max_total_time={FUZZ_SECONDS}", str(corpus)]),
         ):
-            # New inputs are kept apart from the committed ones: libFuzzer writes to its first folder.
+            # libFuzzer writes new inputs to its first folder: not the committed one.
             scratch = [str(found)] if case == "new inputs" else []
             command = common + options[:-1] + scratch + options[-1:]
             code, output = run_logged(command, log, BINARY_TIMEOUT_S, SANITIZER_ENVIRONMENT)
             if code == 0:
                 counts.passed += 1
             else:
-                counts.fail(f"{target}, {case}", f"exit code {code}; input in {found}\n{tail(output)}")
+                counts.fail(f"{target}, {case}",
+                            f"exit code {code}; input in {found}\n{tail(output)}")
     return counts
 
 
@@ -248,15 +249,16 @@ def run_suite(name):
         counts.fail(f"suite {name}", "no test case ran")
     for case, message in counts.failures:
         print(f"FAILED {name}: {case}\n{message}")
-    print(f"{name:6} {counts.line()}  ({time.monotonic() - start:.0f} s, {log_path.relative_to(ROOT)})",
-          flush=True)
+    seconds = time.monotonic() - start
+    print(f"{name:6} {counts.line()}  ({seconds:.0f} s, {log_path.relative_to(ROOT)})", flush=True)
     return counts
 
 
 def main(arguments):
     unknown = [name for name in arguments if name not in SUITES]
     if unknown:
-        print(f"tools/test: unknown suite '{unknown[0]}' (known: {' '.join(SUITES)})", file=sys.stderr)
+        known = " ".join(SUITES)
+        print(f"tools/test: unknown suite '{unknown[0]}' (known: {known})", file=sys.stderr)
         return 2
     LOGS.mkdir(parents=True, exist_ok=True)
     total = Counts()

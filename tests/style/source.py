@@ -9,7 +9,7 @@ import subprocess
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 CPP_SUFFIXES = (".cc", ".h", ".cu", ".cuh")
 
-# Comments, string and character literals, raw strings first. A quote between digits (1'000) is none.
+# Comments, string and character literals; raw strings first. The quote of 1'000 is none.
 _LITERAL = re.compile(
     r'R"(?P<mark>[^()\s\\]{0,16})\((?s:.*?)\)(?P=mark)"'
     r'|//[^\n]*(?:\\\n[^\n]*)*'
