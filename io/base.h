@@ -11,9 +11,11 @@
 #include <limits>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 
 namespace weir {
 
@@ -50,21 +52,27 @@ constexpr uint64_t CeilDiv(uint64_t value, uint64_t divisor) {
 }
 
 // "400MiB", "1.5GiB", "2G", "4096" -> bytes. K, M, G and T with or without "iB" are powers of
-// 1024 (as fio and llama.cpp's users expect); "KB", "MB", "GB", "TB" are powers of 1000. Case does not matter.
+// 1024 (as fio and llama.cpp's users expect); "KB", "MB", "GB", "TB" are powers of 1000. Case and
+// one space before the unit do not matter; a fraction of a byte is cut off. Refused: signs,
+// exponents, a fraction without a unit, what does not fit 64 bits.
 absl::StatusOr<uint64_t> ParseBytes(std::string_view text);
+
+// Abseil's string functions, built by the distribution for C++14, do not take std::string_view.
+inline absl::string_view AbslView(std::string_view text) { return {text.data(), text.size()}; }
 
 // 419430400 -> "400.0 MiB".
 std::string FormatBytes(uint64_t bytes);
 
 }  // namespace weir
 
-#define WEIR_CHECK(condition) \
-  (__builtin_expect(!!(condition), 1) ? (void)0 : ::weir::CheckFailed(__FILE__, __LINE__, #condition))
+#define WEIR_CHECK(condition)                   \
+  (__builtin_expect(!!(condition), 1) ? (void)0 \
+                                      : ::weir::CheckFailed(__FILE__, __LINE__, #condition))
 
-#define WEIR_RETURN_IF_ERROR(expression)                  \
-  do {                                                    \
-    absl::Status weir_status_ = (expression);             \
-    if (!weir_status_.ok()) return weir_status_;          \
+#define WEIR_RETURN_IF_ERROR(expression)         \
+  do {                                           \
+    absl::Status weir_status_ = (expression);    \
+    if (!weir_status_.ok()) return weir_status_; \
   } while (false)
 
 #define WEIR_CONCAT_INNER_(a, b) a##b

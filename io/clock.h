@@ -1,4 +1,5 @@
-// Time as a parameter: the real monotonic clock, or a virtual one that tests and the simulator move.
+// Time as a parameter: the real monotonic clock, or a virtual one that tests and the simulator
+// move.
 #ifndef WEIR_IO_CLOCK_H_
 #define WEIR_IO_CLOCK_H_
 

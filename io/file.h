@@ -46,14 +46,23 @@ class File {
   AlignedRange Widen(uint64_t offset_bytes, uint64_t bytes) const;
 
   // Blocking read of exactly `out.size()` bytes through the page cache: for headers and tests,
-  // not for weights. OutOfRange names file, offset, bytes wanted and got when the file is too short.
+  // not for weights. OutOfRange names file, offset, bytes wanted and got when the file is too
+  // short.
   absl::Status ReadExactly(uint64_t offset_bytes, absl::Span<uint8_t> out) const;
+
+  // Tells the kernel that the pages of a buffered range will not be read again, because a cgroup
+  // counts the page cache as memory of this process. A hint: errors are ignored. Nothing when
+  // direct.
+  void DropCachedPages(uint64_t offset_bytes, uint64_t bytes) const;
 
  private:
   File() = default;
+  absl::Status OpenDescriptors(FileMode mode);
+  // Why direct reads are impossible; empty when descriptor_ is a direct one now.
+  absl::StatusOr<std::string> TryDirect(uint64_t device, uint64_t inode);
 
   std::string path_;
-  int descriptor_ = -1;           // direct where is_direct_
+  int descriptor_ = -1;           // direct where is_direct_, else the same as the next
   int buffered_descriptor_ = -1;  // for ReadExactly
   uint64_t size_bytes_ = 0;
   uint64_t alignment_bytes_ = 4096;

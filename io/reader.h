@@ -4,12 +4,16 @@
 // Contract (tests/io/reader_contract_test.cc runs it against every implementation):
 //  * A ReadOp and its buffer belong to the caller, but are the Reader's from Submit until Wait
 //    hands the op back; every submitted op is handed back exactly once, in any order.
-//  * Submit never blocks on I/O and never allocates. A Reader holds at most capacity() ops;
+//  * Submit never blocks on I/O. Neither Submit nor Wait allocates, but for the message of a failed
+//    op. A Reader holds at most capacity() ops, finished ones included until Wait hands them back;
 //    Submit to a full one is a bug of the caller (checked): ask `in_flight() < capacity()`.
 //  * Large ops may be split into chunk reads and short reads are resumed inside: an op is done only
-//    when `bytes` arrived, the file ended at or after `required_bytes`, or it failed.
-//  * EINTR and EAGAIN are retried at once, EIO a bounded number of times (io/retry_policy.h); what is left is
-//    reported in `status` with file, offset, bytes wanted and bytes got.
+//    when `bytes` arrived, the file ended at or after `required_bytes`, or it failed. The bytes
+//    before got_bytes are the file's; those after it are unspecified.
+//  * EINTR, EAGAIN and EIO are retried a bounded number of times (io/retry_policy.h); what is left
+//    is reported in `status` with file, offset, bytes wanted and bytes got. A file that ends before
+//    `required_bytes` is OutOfRange.
+//  * Pages that a buffered file's reads left in the page cache are given back to the kernel.
 //  * One thread calls Submit and Wait. Wake alone may be called from any thread.
 //  * The destructor waits for (or cancels) what is in flight; no buffer is touched after it.
 #ifndef WEIR_IO_READER_H_
@@ -47,17 +51,18 @@ struct ReadOp {
 
 struct ReaderStats {
   uint64_t ops_done = 0;
-  uint64_t bytes_read = 0;        // as returned by the kernel
-  uint64_t short_reads = 0;       // resumed
-  uint64_t retries = 0;           // after EAGAIN, EINTR or EIO
-  uint64_t failures = 0;          // ops handed back with an error
-  uint64_t cpu_ns = 0;            // CPU time spent reading, where the implementation has threads of its own
+  uint64_t bytes_read = 0;   // as returned by the kernel
+  uint64_t short_reads = 0;  // resumed
+  uint64_t retries = 0;      // after EAGAIN, EINTR or EIO
+  uint64_t failures = 0;     // ops handed back with an error
+  uint64_t cpu_ns = 0;       // CPU time of the Reader's own threads, where it has some
 };
 
 struct ReaderOptions {
-  uint32_t capacity = 64;              // ops in flight at most
-  uint64_t chunk_bytes = 1 * kMiB;     // larger ops are split into reads of this size
-  uint32_t depth = 32;                 // chunk reads in flight at most
+  uint32_t capacity = 64;           // ops in flight at most; 1 to 65536
+  uint64_t chunk_bytes = 1 * kMiB;  // larger ops are split into reads of this size, rounded up to
+                                    // the file's alignment; a multiple of 512, at most 1 GiB
+  uint32_t depth = 32;              // chunk reads in flight at most; 1 to 4096
 };
 
 class Reader {
@@ -71,7 +76,7 @@ class Reader {
   virtual void Submit(ReadOp* op) = 0;
   // Hands back up to done.size() finished ops and returns their number. Blocks until there is at
   // least one, Wake is called, or timeout_ns has passed (0 polls, negative waits for ever); then 0.
-  // Returns 0 at once, whatever the timeout, only after Wake.
+  // Returns 0 before the timeout only after Wake. `done` is not empty.
   virtual size_t Wait(absl::Span<ReadOp*> done, int64_t timeout_ns) = 0;
   // From any thread: makes the present, or else the next, Wait return. Wakes are not counted.
   virtual void Wake() = 0;
@@ -79,10 +84,14 @@ class Reader {
   virtual ReaderStats stats() const = 0;
 };
 
-// "auto" tries io_uring and falls back to threads; `*note` then holds one sentence that says why.
-// "uring" and "threads" are taken at their word or refused. The Reader may be used by the thread that made it.
-absl::StatusOr<std::unique_ptr<Reader>> MakeReader(std::string_view kind, const ReaderOptions& options,
-                                                   std::string* note);
+// "auto" tries io_uring and falls back to threads; `*note` then holds one sentence that says why,
+// and is cleared otherwise. "uring" and "threads" are taken at their word or refused. Options out
+// of range are InvalidArgument.
+absl::StatusOr<std::unique_ptr<Reader>> MakeReader(std::string_view kind,
+                                                   const ReaderOptions& options, std::string* note);
+
+// What MakeReader and the constructors of readers accept.
+absl::Status ValidateReaderOptions(const ReaderOptions& options);
 
 }  // namespace weir
 
