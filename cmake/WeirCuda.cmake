@@ -21,7 +21,7 @@ elseif(weir_cuda STREQUAL "auto" OR weir_cuda STREQUAL "on")
                    "compute device")
   elseif(weir_cuda STREQUAL "on")
     message(FATAL_ERROR "WEIR_CUDA=on, but no CUDA compiler works here. Put nvcc on PATH or set "
-                        "CUDACXX, or use WEIR_CUDA=auto. (This version of weir has no CUDA sources yet.)")
+                        "CUDACXX, or use WEIR_CUDA=auto: this version of weir has no CUDA sources.")
   else()
     message(STATUS "CUDA: no toolkit found; the CPU is the compute device")
   endif()

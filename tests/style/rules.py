@@ -26,9 +26,9 @@ IMPURE_HEADERS = re.compile(
     r"|absl/synchronization/.*|absl/time/.*"
     r"|io/file\.h|io/.*reader\.h|io/retry_policy\.h"
     r"|kernels/.*device\.h|kernels/host_memory\.h|kernels/wait_gate\.h)$")
-_INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]*["<]([^">\n]+)[">]', re.MULTILINE)
+_INCLUDE = r'^[ \t]*#[ \t]*include[ \t]*["<]([^">\n]+)[">]'
 _PURE = ": tiering/ has no threads, files or clocks"
-IMPURE_NAMES = re.compile(
+IMPURE_NAMES = (
     r"\b(RealClock|clock_gettime|gettimeofday|random_device|fopen|FILE|printf|fprintf|stdout|stderr"
     r"|pthread_\w+|std::thread|cuda[A-Z]\w*|thread_local)\b")
 
@@ -71,7 +71,8 @@ def tiering_purity(source):
     violations = []
     for line, match in matches(source, _INCLUDE, source.text):
         if IMPURE_HEADERS.match(match.group(1)):
-            violations.append(Violation(source.path, line, "tiering-purity", match.group(1) + _PURE))
+            violations.append(
+                Violation(source.path, line, "tiering-purity", match.group(1) + _PURE))
     for line, match in matches(source, IMPURE_NAMES, source.code):
         violations.append(Violation(source.path, line, "tiering-purity", match.group(0) + _PURE))
     return violations

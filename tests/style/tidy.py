@@ -40,7 +40,7 @@ def content_key(path, command, version):
 
 
 def tidy_command(build, path):
-    # Highway compiles a kernel file once for each target; reading it for one of them, AVX2, is enough.
+    # Highway compiles a kernel file once for each target; reading it for AVX2 is enough.
     arguments = ["-DHWY_COMPILE_ONLY_STATIC", "-march=haswell", "-Wno-unknown-warning-option"]
     return ["clang-tidy", "--quiet", "-p", str(build),
             *(f"--extra-arg={argument}" for argument in arguments), str(path)]
