@@ -14,8 +14,10 @@
 
 namespace weir {
 
-// Opens one file, or, given "NAME-00001-of-000NN.gguf", all NN parts beside it. safetensors,
-// PyTorch and other well-known files are recognised by their first bytes and refused by name.
+// Reads through the page cache in pieces, as far as the header goes; blocks. Memory: what the index
+// holds, plus a small window. Opens one file, or, given "NAME-00001-of-000NN.gguf", all NN parts
+// beside it. safetensors, PyTorch and other well-known files are recognised by their first bytes
+// and refused by name.
 absl::StatusOr<TensorIndex> OpenGguf(const std::string& path);
 
 // The parser proper, over a whole header held in memory (used by the fuzz target and by OpenGguf).

@@ -21,7 +21,8 @@ namespace weir {
 // Many strings in one allocation: vocabularies have a quarter of a million.
 class StringTable {
  public:
-  void Add(std::string_view text);
+  void Add(std::string_view text);  // at most 4 GiB in all (checked)
+  void Reserve(size_t count);
   size_t size() const { return ends_.size(); }
   std::string_view operator[](size_t index) const;
   uint64_t heap_bytes() const;  // for the budget
@@ -36,6 +37,9 @@ class StringTable {
 using MetadataValue = std::variant<uint64_t, int64_t, double, bool, std::string, StringTable,
                                    std::vector<int64_t>, std::vector<double>, std::vector<bool>>;
 
+// "a string", "an array of integers": for messages.
+std::string_view MetadataKindName(const MetadataValue& value);
+
 class Metadata {
  public:
   // The name of the file, for messages.
@@ -43,12 +47,13 @@ class Metadata {
 
   bool Has(std::string_view key) const;
   const MetadataValue* Find(std::string_view key) const;
-  void Set(std::string key, MetadataValue value);
+  void Set(std::string key, MetadataValue value);  // replaces a value that is there
   // Takes a value out (a vocabulary is moved, never copied); null when absent.
   std::unique_ptr<MetadataValue> Take(std::string_view key);
 
-  // Typed access. Absent: NotFound; of another type or out of range: InvalidArgument. Both name file, key
-  // and what was expected. Signed, unsigned and bool-like conversions are made only where the value fits.
+  // Typed access. Absent: NotFound; of another type or out of range: InvalidArgument. Both name
+  // file, key and what was expected. Signed, unsigned and bool-like conversions are made only where
+  // the value fits.
   absl::StatusOr<uint64_t> GetUint(std::string_view key) const;
   absl::StatusOr<double> GetFloat(std::string_view key) const;
   absl::StatusOr<bool> GetBool(std::string_view key) const;
@@ -77,7 +82,7 @@ struct TensorInfo {
   uint64_t bytes = 0;
 
   uint64_t columns() const { return dims.empty() ? 1 : dims[0]; }
-  uint64_t rows() const;      // product of all other dims
+  uint64_t rows() const;  // product of all other dims
 };
 
 struct ModelFile {
@@ -86,11 +91,11 @@ struct ModelFile {
 };
 
 struct TensorIndex {
-  std::string format;             // "GGUF v3"
-  std::vector<ModelFile> files;   // more than one for split models
+  std::string format;            // "GGUF v3"
+  std::vector<ModelFile> files;  // more than one for split models
   Metadata metadata;
-  std::vector<TensorInfo> tensors;                      // in file order
-  absl::flat_hash_map<std::string, uint32_t> by_name;   // into tensors
+  std::vector<TensorInfo> tensors;                     // in file order
+  absl::flat_hash_map<std::string, uint32_t> by_name;  // into tensors
 
   const TensorInfo* Find(std::string_view name) const;  // null when absent
   uint64_t tensor_bytes() const;                        // sum over tensors
