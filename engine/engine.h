@@ -1,0 +1,130 @@
+// Engine: the composition root. Owns memory, devices, reader, machine and scheduler for one model and one
+// plan, and drives passes. Logic lives elsewhere.
+#ifndef WEIR_ENGINE_ENGINE_H_
+#define WEIR_ENGINE_ENGINE_H_
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "engine/kv_pages.h"
+#include "engine/model.h"
+#include "engine/planner.h"
+#include "engine/real_machine.h"
+#include "engine/session.h"
+#include "engine/small_tensors.h"
+#include "engine/workspace.h"
+#include "io/clock.h"
+#include "io/fault_reader.h"
+#include "io/reader.h"
+#include "kernels/device.h"
+#include "tiering/scheduler.h"
+#include "tiering/trace.h"
+
+namespace weir {
+
+struct EngineProgress {
+  uint32_t tokens_done = 0;   // of this Forward
+  uint32_t tokens_total = 0;
+  double pass_share = 0;      // of the pass that runs now, 0..1
+  uint64_t bytes_read = 0;    // since the engine opened
+};
+
+struct EngineOptions {
+  std::string reader = "auto";          // "auto", "uring", "threads"
+  std::optional<FaultOptions> faults;   // injected between the reader and the engine
+  uint32_t threads = 1;
+  std::string isa;                      // empty: the best this CPU has
+  size_t trace_records = 0;             // 0: no trace
+  const std::atomic<bool>* cancel = nullptr;  // set: the pass in progress ends with Cancelled
+  std::function<void(const EngineProgress&)> on_progress;  // on the calling thread, as steps complete
+};
+
+struct EngineStats {
+  SchedulerStats scheduler;
+  ReaderStats reader;
+};
+
+// One thread uses it.
+class Engine {
+ public:
+  // Takes the memory of the plan at once; nothing is allocated for weights, KV or activations later. `model` must
+  // outlive the engine. The plan's transformer moves in.
+  static absl::StatusOr<std::unique_ptr<Engine>> Open(const Model& model, ModelPlan plan,
+                                                      const EngineOptions& options);
+  ~Engine();
+
+  std::unique_ptr<Session> NewSession() { return std::make_unique<Session>(*kv_pages_); }
+
+  // Appends `tokens` to the session, in chunks of the plan's size, and leaves logits for the last
+  // `logit_rows` of them (at most the plan's, and at most the last chunk's tokens). `expect_more`: another
+  // Forward will follow, so its weights are read ahead.
+  //
+  // OutOfRange when the context is full; token ids outside the vocabulary are InvalidArgument; Cancelled. After an
+  // error the session holds the tokens of the chunks that were completed.
+  absl::Status Forward(Session& session, absl::Span<const TokenId> tokens, uint32_t logit_rows,
+                       bool expect_more);
+
+  // [vocabulary], row 0 being the oldest of the rows asked for. Valid until the next Forward.
+  absl::Span<const float> logits(uint32_t row) const;
+
+  const Plan& plan() const { return plan_.plan; }
+  const Program& program() const { return plan_.transformer->program(); }
+  const Trace* trace() const { return trace_.get(); }
+  std::string_view reader_name() const { return reader_->name(); }
+  const std::string& reader_note() const { return reader_note_; }  // why io_uring is not used, or empty
+  std::string device_name() const { return device_->name(); }
+  EngineStats stats() const { return {scheduler_->stats(), reader_->stats()}; }
+  // Updates the prediction with ceilings measured after the plan was made.
+  void SetCeilings(const Ceilings& ceilings);
+
+  // For measuring ceilings before the first Forward: the memory of ring or arena, whichever is larger.
+  absl::Span<uint8_t> scratch_memory();
+  Stream& stream() { return *stream_; }
+  Device& device() { return *device_; }
+
+ private:
+  class Runner;
+
+  Engine(const Model& model, ModelPlan plan) : model_(model), plan_(std::move(plan)) {}
+  absl::Status Start(const EngineOptions& options);
+  absl::Status Allocate();
+  absl::Status MakeReaders(const EngineOptions& options);
+  void PrepareRows(const Session& session, absl::Span<const TokenId> tokens);
+  const uint8_t* ResidentRow(TokenId token) const;
+
+  const Model& model_;
+  ModelPlan plan_;
+  RealClock clock_;  // of injected delays
+  std::string reader_note_;
+  std::unique_ptr<Device> device_;
+  std::unique_ptr<Buffer> ring_;
+  std::unique_ptr<Buffer> arena_;
+  std::unique_ptr<Buffer> kv_memory_;
+  std::unique_ptr<Buffer> workspace_memory_;
+  std::unique_ptr<Buffer> rows_memory_;
+  std::unique_ptr<Buffer> small_memory_;
+  std::unique_ptr<Stream> stream_;
+  std::unique_ptr<Reader> reader_;
+  std::optional<SmallTensors> small_;
+  Workspace workspace_;
+  std::unique_ptr<KvPages> kv_pages_;
+  std::unique_ptr<Runner> runner_;
+  std::unique_ptr<RealMachine> machine_;
+  std::unique_ptr<Trace> trace_;
+  std::unique_ptr<Scheduler> scheduler_;
+  std::vector<RowRead> row_reads_;
+  uint32_t logit_rows_ = 0;  // of the last Forward
+};
+
+}  // namespace weir
+
+#endif  // WEIR_ENGINE_ENGINE_H_

@@ -1,0 +1,336 @@
+#include "engine/transformer.h"
+
+#include <optional>
+#include <string>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "io/base.h"
+#include "xxhash.h"
+
+namespace weir {
+namespace {
+
+// Everything that decides what a block id means: a saved plan is bound to it.
+uint64_t Fingerprint(const Model& model, const Program& program) {
+  std::string text;
+  for (const ModelFile& file : model.index.files) absl::StrAppend(&text, file.size_bytes, "\n");
+  for (const Block& block : program.blocks) {
+    absl::StrAppend(&text, block.label, " ", block.memory_bytes);
+    for (const Segment& s : block.segments) absl::StrAppend(&text, " ", s.file, ":", s.offset_bytes, "+", s.bytes);
+    absl::StrAppend(&text, "\n");
+  }
+  return XXH64(text.data(), text.size(), 0);
+}
+
+uint32_t QueryColumns(const ModelConfig& config, const LayerConfig& layer) {
+  return layer.heads * config.key_columns;
+}
+uint32_t KeyColumns(const ModelConfig& config, const LayerConfig& layer) {
+  return layer.kv_heads * config.key_columns;
+}
+
+}  // namespace
+
+struct Transformer::Run {
+  Stream& stream;
+  const SmallTensors& small;
+  const Workspace& workspace;
+  const PassInput& input;
+  const std::vector<uint8_t*>& block_memory;
+};
+
+Transformer::Transformer(const Model& model, const TransformerOptions& options)
+    : model_(model), activations_(options.activations) {
+  Block rows;
+  rows.kind = BlockKind::kRows;
+  rows.label = absl::StrCat(model.tensors.embedding->name, " rows");
+  rows_block_ = static_cast<BlockId>(program_.blocks.size());
+  program_.blocks.push_back(std::move(rows));
+  program_.steps.push_back({.label = "embed", .needs = {rows_block_}});
+  step_ops_.emplace_back();
+  Append({.kind = OpKind::kEmbed});
+  for (uint32_t layer = 0; layer < model.config.layers.size(); ++layer) AddLayer(layer, options.cut);
+
+  Append({.kind = OpKind::kFinalNorm});
+  program_.head_step = static_cast<StepId>(program_.steps.size());
+  const std::vector<MatrixPiece> head = CutMatrices({model.tensors.output}, options.cut, &program_.blocks);
+  for (const MatrixPiece& piece : head) Append({.kind = OpKind::kHead, .piece = piece});
+  Append({.kind = OpKind::kFinishHead});
+  if (model.tensors.output == model.tensors.embedding) embedding_pieces_ = head;
+  program_.fingerprint = Fingerprint(model, program_);
+}
+
+// The layer's matrices in the order of their use, each with the op that multiplies by it; ops
+// without weights go into the step that ends just before.
+void Transformer::AddLayer(uint32_t layer, const CutOptions& cut) {
+  const LayerTensors& t = model_.tensors.layers[layer];
+  const LayerConfig& shape = model_.config.layers[layer];
+  const uint32_t key_column = QueryColumns(model_.config, shape);
+  const uint32_t value_column = key_column + KeyColumns(model_.config, shape);
+  struct Use {
+    OpKind kind;
+    const TensorInfo* matrix;
+    uint32_t output_column;
+    const TensorInfo* bias;
+    std::optional<OpKind> then;  // once the whole matrix is done
+  };
+  std::vector<Use> uses;
+  if (t.fused_qkv != nullptr) {
+    uses.push_back({OpKind::kQkv, t.fused_qkv, 0, nullptr, OpKind::kAttention});
+  } else {
+    uses.push_back({OpKind::kQkv, t.query, 0, t.query_bias, {}});
+    uses.push_back({OpKind::kQkv, t.key, key_column, t.key_bias, {}});
+    uses.push_back({OpKind::kQkv, t.value, value_column, t.value_bias, OpKind::kAttention});
+  }
+  uses.push_back({OpKind::kAttentionOutput, t.attention_output, 0, t.attention_output_bias,
+                  OpKind::kFeedForwardNorm});
+  if (t.gate != nullptr) uses.push_back({OpKind::kGateUp, t.gate, 0, nullptr, {}});
+  const uint32_t up_column = t.gate != nullptr ? shape.feed_forward_columns : 0;
+  uses.push_back({OpKind::kGateUp, t.up, up_column, nullptr, OpKind::kActivation});
+  uses.push_back({OpKind::kDown, t.down, 0, nullptr, {}});
+
+  std::vector<const TensorInfo*> matrices;
+  for (const Use& use : uses) matrices.push_back(use.matrix);
+  Append({.kind = OpKind::kAttentionNorm, .layer = layer});
+  size_t at = 0;
+  for (const MatrixPiece& piece : CutMatrices(matrices, cut, &program_.blocks)) {
+    while (uses[at].matrix != piece.tensor) ++at;
+    const bool last = piece.first_row + piece.rows == piece.tensor->rows();
+    Append({.kind = uses[at].kind,
+            .layer = layer,
+            .piece = piece,
+            .output_column = uses[at].output_column,
+            .bias = uses[at].bias,
+            .last_of_matrix = last});
+    if (last && uses[at].then.has_value()) Append({.kind = *uses[at].then, .layer = layer});
+  }
+}
+
+// Puts an op at the end of the program; a piece of another block than the step's begins a new step.
+void Transformer::Append(const Op& op) {
+  if (op.piece.tensor != nullptr) {
+    const std::vector<BlockId>& needs = program_.steps.back().needs;
+    if (needs.size() != 1 || needs.front() != op.piece.block) {
+      const Block& block = program_.blocks[op.piece.block];
+      program_.steps.push_back(
+          {.label = block.label, .needs = {op.piece.block}, .payload_bytes = block.payload_bytes});
+      step_ops_.emplace_back();
+    }
+  }
+  step_ops_.back().push_back(op);
+}
+
+void Transformer::Enqueue(StepId step, Stream& stream, const SmallTensors& small,
+                          const Workspace& workspace, const PassInput& input,
+                          const std::vector<uint8_t*>& block_memory) const {
+  const Run run{stream, small, workspace, input, block_memory};
+  for (const Op& op : step_ops_[step]) EnqueueOp(op, run);
+}
+
+void Transformer::EnqueueOp(const Op& op, const Run& run) const {
+  const Workspace& w = run.workspace;
+  const uint32_t tokens = run.input.tokens;
+  const LayerTensors& layer = model_.tensors.layers[op.layer];
+  switch (op.kind) {
+    case OpKind::kEmbed:
+      return Embed(run);
+    case OpKind::kAttentionNorm:
+      return Norm(run, layer.attention_norm, tokens, w.residual);
+    case OpKind::kQkv:
+      return Multiply(op, run, {w.normed, model_.config.columns}, tokens,
+                      {w.qkv + op.output_column, w.qkv_columns}, /*accumulate=*/false);
+    case OpKind::kAttention:
+      return Attend(op, run);
+    case OpKind::kAttentionOutput:
+      return Project(op, run, {w.attended, op.piece.tensor->columns()}, layer.attention_post_norm);
+    case OpKind::kFeedForwardNorm:
+      return Norm(run, layer.feed_forward_norm, tokens, w.residual);
+    case OpKind::kGateUp:
+      return Multiply(op, run, {w.normed, model_.config.columns}, tokens,
+                      {w.gate_up + op.output_column, w.gate_up_columns}, /*accumulate=*/false);
+    case OpKind::kActivation:
+      return Activate(op, run);
+    case OpKind::kDown:
+      return Project(op, run, {w.gate_up, w.gate_up_columns}, layer.feed_forward_post_norm);
+    case OpKind::kFinalNorm:
+      if (run.input.logit_rows == 0) return;
+      return Norm(run, model_.tensors.output_norm, run.input.logit_rows,
+                  w.residual + uint64_t{tokens - run.input.logit_rows} * model_.config.columns);
+    case OpKind::kHead:
+      return Multiply(op, run, {w.normed, model_.config.columns}, run.input.logit_rows,
+                      {w.logits, model_.config.vocabulary}, /*accumulate=*/false);
+    case OpKind::kFinishHead:
+      return FinishHead(run);
+  }
+}
+
+void Transformer::Embed(const Run& run) const {
+  EmbedRows(run.stream, {.rows = run.workspace.rows,
+                         .dtype = model_.tensors.embedding->dtype,
+                         .scale = model_.config.embedding_scale,
+                         .output = run.workspace.residual,
+                         .tokens = run.input.tokens,
+                         .columns = model_.config.columns});
+}
+
+// Into `normed`, and quantised: every norm feeds matrix products.
+void Transformer::Norm(const Run& run, const TensorInfo* weight, uint32_t tokens, const float* input) const {
+  const uint32_t columns = model_.config.columns;
+  RmsNorm(run.stream, {.input = input,
+                       .input_stride = columns,
+                       .weight = run.small.Find(weight),
+                       .output = run.workspace.normed,
+                       .output_stride = columns,
+                       .tokens = tokens,
+                       .groups = 1,
+                       .columns = columns,
+                       .epsilon = model_.config.norm_epsilon});
+  Quantize(run, {run.workspace.normed, columns}, tokens, columns);
+}
+
+void Transformer::Quantize(const Run& run, const Input& input, uint32_t tokens, uint32_t columns) const {
+  // Formats in blocks have rows of whole blocks, so a width that is no multiple of 32 has none.
+  if (activations_ != ActivationFormat::kQ8 || columns % 32 != 0) return;
+  QuantizeActivations(run.stream, {.input = input.data,
+                                   .input_stride = input.stride,
+                                   .output = run.workspace.quantized,
+                                   .tokens = tokens,
+                                   .columns = columns});
+}
+
+void Transformer::Multiply(const Op& op, const Run& run, const Input& input, uint32_t tokens,
+                           const Output& output, bool accumulate) const {
+  const MatrixPiece& piece = op.piece;
+  const float* bias = run.small.Find(op.bias);
+  MatMulArgs args;
+  if (activations_ == ActivationFormat::kQ8 && UsesQuantizedActivations(piece.tensor->dtype)) {
+    args.quantized = run.workspace.quantized;
+  } else {
+    args.input = input.data;
+    args.input_stride = input.stride;
+  }
+  args.weight = run.block_memory[piece.block] + piece.memory_offset_bytes;
+  args.dtype = piece.tensor->dtype;
+  args.bias = bias == nullptr ? nullptr : bias + piece.first_row;
+  args.output = output.data + piece.first_row;
+  args.output_stride = output.stride;
+  args.tokens = tokens;
+  args.rows = piece.rows;
+  args.columns = static_cast<uint32_t>(piece.tensor->columns());
+  args.accumulate = accumulate;
+  MatMul(run.stream, args);
+}
+
+void Transformer::Attend(const Op& op, const Run& run) const {
+  const ModelConfig& config = model_.config;
+  const LayerConfig& layer = config.layers[op.layer];
+  const Workspace& w = run.workspace;
+  float* keys = w.qkv + QueryColumns(config, layer);
+  float* values = keys + KeyColumns(config, layer);
+  const uint32_t tokens = run.input.tokens;
+  NormAndRotate(op, run, model_.tensors.layers[op.layer].query_norm, w.qkv, layer.heads);
+  NormAndRotate(op, run, model_.tensors.layers[op.layer].key_norm, keys, layer.kv_heads);
+
+  const KvLayout layout = LayerKvLayout(config, op.layer);
+  uint8_t* const* pages = run.input.page_tables[op.layer];
+  StoreKv(run.stream, {.keys = keys,
+                       .keys_stride = w.qkv_columns,
+                       .values = values,
+                       .values_stride = w.qkv_columns,
+                       .pages = pages,
+                       .positions = w.positions,
+                       .tokens = tokens,
+                       .layout = layout});
+  const uint32_t columns = layer.heads * config.value_columns;
+  Attention(run.stream, {.queries = w.qkv,
+                         .queries_stride = w.qkv_columns,
+                         .pages = pages,
+                         .positions = w.positions,
+                         .output = w.attended,
+                         .output_stride = columns,
+                         .tokens = tokens,
+                         .heads = layer.heads,
+                         .layout = layout,
+                         .scale = config.attention_scale,
+                         .soft_cap = config.attention_soft_cap,
+                         .window = layer.window});
+  Quantize(run, {w.attended, columns}, tokens, columns);
+}
+
+// Queries or keys, in place: the per-head norm where the model has one, then the rotation.
+void Transformer::NormAndRotate(const Op& op, const Run& run, const TensorInfo* norm, float* data,
+                                uint32_t heads) const {
+  const ModelConfig& config = model_.config;
+  const Workspace& w = run.workspace;
+  if (norm != nullptr) {
+    RmsNorm(run.stream, {.input = data,
+                         .input_stride = w.qkv_columns,
+                         .weight = run.small.Find(norm),
+                         .output = data,
+                         .output_stride = w.qkv_columns,
+                         .tokens = run.input.tokens,
+                         .groups = heads,
+                         .columns = config.key_columns,
+                         .epsilon = config.norm_epsilon});
+  }
+  const uint32_t rope_index = config.layers[op.layer].rope;
+  const RopeConfig& rope = config.ropes[rope_index];
+  Rope(run.stream, {.data = data,
+                    .stride = w.qkv_columns,
+                    .positions = w.positions,
+                    .inverse_frequency = run.small.inverse_frequency(rope_index),
+                    .tokens = run.input.tokens,
+                    .heads = heads,
+                    .head_columns = config.key_columns,
+                    .rotary_columns = rope.rotary_columns,
+                    .magnitude = rope.magnitude,
+                    .layout = rope.layout});
+}
+
+// A projection back to the residual: added at once, or by way of its post norm.
+void Transformer::Project(const Op& op, const Run& run, const Input& input,
+                          const TensorInfo* post_norm) const {
+  const Workspace& w = run.workspace;
+  const uint32_t columns = model_.config.columns;
+  if (post_norm == nullptr) {
+    return Multiply(op, run, input, run.input.tokens, {w.residual, columns}, /*accumulate=*/true);
+  }
+  Multiply(op, run, input, run.input.tokens, {w.projected, columns}, /*accumulate=*/false);
+  if (!op.last_of_matrix) return;
+  RmsNorm(run.stream, {.input = w.projected,
+                       .input_stride = columns,
+                       .weight = run.small.Find(post_norm),
+                       .output = w.residual,
+                       .output_stride = columns,
+                       .tokens = run.input.tokens,
+                       .groups = 1,
+                       .columns = columns,
+                       .epsilon = model_.config.norm_epsilon,
+                       .accumulate = true});
+}
+
+void Transformer::Activate(const Op& op, const Run& run) const {
+  const Workspace& w = run.workspace;
+  const uint32_t columns = model_.config.layers[op.layer].feed_forward_columns;
+  GatedActivation(run.stream, {.gate = w.gate_up,
+                               .up = w.gate_up + columns,
+                               .input_stride = w.gate_up_columns,
+                               .output = w.gate_up,
+                               .output_stride = w.gate_up_columns,
+                               .tokens = run.input.tokens,
+                               .columns = columns,
+                               .activation = model_.config.activation});
+  Quantize(run, {w.gate_up, w.gate_up_columns}, run.input.tokens, columns);
+}
+
+void Transformer::FinishHead(const Run& run) const {
+  if (model_.config.final_soft_cap <= 0) return;
+  SoftCap(run.stream, {.data = run.workspace.logits,
+                       .stride = model_.config.vocabulary,
+                       .tokens = run.input.logit_rows,
+                       .columns = model_.config.vocabulary,
+                       .cap = model_.config.final_soft_cap});
+}
+
+}  // namespace weir
