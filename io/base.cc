@@ -67,7 +67,7 @@ absl::StatusOr<uint64_t> ParseBytes(std::string_view text) {
     fraction_digits = TakeDigits(&rest);
     if (fraction_digits.empty()) return BadSize(text, "no digit follows the point");
   }
-  if (!rest.empty() && rest.front() == ' ') rest.remove_prefix(1);
+  if (rest.size() > 1 && rest.front() == ' ') rest.remove_prefix(1);
   const std::string name = absl::AsciiStrToLower(AbslView(rest));
   uint64_t unit_bytes = 0;
   for (const Unit& unit : kUnits) {

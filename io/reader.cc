@@ -35,6 +35,12 @@ absl::Status ValidateReaderOptions(const ReaderOptions& options) {
 absl::StatusOr<std::unique_ptr<Reader>> MakeReader(std::string_view kind,
                                                    const ReaderOptions& options,
                                                    std::string* note) {
+  return MakeReader(kind, options, note, &io_uring_queue_init_params);
+}
+
+absl::StatusOr<std::unique_ptr<Reader>> MakeReader(std::string_view kind,
+                                                   const ReaderOptions& options, std::string* note,
+                                                   UringSetup setup) {
   note->clear();
   WEIR_RETURN_IF_ERROR(ValidateReaderOptions(options));
   if (kind == "threads") return ThreadReader::Create(options);
@@ -42,7 +48,7 @@ absl::StatusOr<std::unique_ptr<Reader>> MakeReader(std::string_view kind,
     return absl::InvalidArgumentError(
         absl::StrCat("unknown reader \"", AbslView(kind), "\"; known: auto, uring, threads"));
   }
-  absl::StatusOr<std::unique_ptr<Reader>> uring = UringReader::Create(options);
+  absl::StatusOr<std::unique_ptr<Reader>> uring = UringReader::Create(options, setup);
   if (uring.ok()) return uring;
   if (kind == "uring") {
     return absl::Status(uring.status().code(),

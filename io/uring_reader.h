@@ -7,6 +7,8 @@
 #include <liburing.h>
 
 #include <memory>
+#include <string>
+#include <string_view>
 
 #include "io/chunk_queue.h"
 #include "io/clock.h"
@@ -19,9 +21,8 @@ using UringSetup = int (*)(unsigned entries, io_uring* ring, io_uring_params* pa
 
 class UringReader final : public Reader {
  public:
-  // Unavailable, in one sentence without the file system's or the user's part in it, where the
-  // kernel has no io_uring, forbids it (containers, sysctl kernel.io_uring_disabled) or is too old
-  // (before 5.11: no timed wait).
+  // Unavailable, in one clause without a full stop, where the kernel has no io_uring, forbids it
+  // (containers, sysctl kernel.io_uring_disabled) or is too old (before 5.11: no timed wait).
   static absl::StatusOr<std::unique_ptr<UringReader>> Create(
       const ReaderOptions& options, UringSetup setup = &io_uring_queue_init_params);
   ~UringReader() override;
@@ -54,6 +55,11 @@ class UringReader final : public Reader {
   int wake_descriptor_ = -1;
   bool is_woken_ = false;
 };
+
+// MakeReader of io/reader.h with another way to set a ring up.
+absl::StatusOr<std::unique_ptr<Reader>> MakeReader(std::string_view kind,
+                                                   const ReaderOptions& options, std::string* note,
+                                                   UringSetup setup);
 
 }  // namespace weir
 
