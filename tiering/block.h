@@ -20,10 +20,10 @@ enum class Tier : uint8_t {
 // One contiguous byte range of one file, widened to the alignment that direct reads need, and where
 // in the block's memory it goes.
 struct Segment {
-  uint32_t file = 0;              // index into the model's files
-  uint64_t offset_bytes = 0;      // aligned
-  uint64_t bytes = 0;             // aligned; may reach past the end of the file
-  uint64_t required_bytes = 0;    // up to the last byte that is used
+  uint32_t file = 0;                 // index into the model's files
+  uint64_t offset_bytes = 0;         // aligned
+  uint64_t bytes = 0;                // aligned; may reach past the end of the file
+  uint64_t required_bytes = 0;       // up to the last byte that is used
   uint64_t memory_offset_bytes = 0;  // aligned; from the start of the block's memory
 };
 
@@ -34,9 +34,9 @@ enum class BlockKind : uint8_t {
 
 struct Block {
   BlockKind kind = BlockKind::kWeights;
-  std::string label;            // "blk.3 ffn_down[0:512]"
-  uint64_t payload_bytes = 0;   // bytes of weights
-  uint64_t memory_bytes = 0;    // room it takes in a slot or an arena: segments with their padding
+  std::string label;           // "blk.3 ffn_down[0:512]"
+  uint64_t payload_bytes = 0;  // bytes of weights
+  uint64_t memory_bytes = 0;   // room it takes in a slot or an arena: segments with their padding
   std::vector<Segment> segments;
 };
 

@@ -10,7 +10,8 @@ namespace weir {
 // Measured on this machine, never typed in. Zero: not measured.
 struct Ceilings {
   double disk_bytes_per_s = 0;
-  // Weight bytes that the compute device multiplies per second with one token, everything in memory.
+  // Weight bytes that the compute device multiplies per second with one token, everything in
+  // memory.
   double compute_bytes_per_s = 0;
 };
 
@@ -21,11 +22,11 @@ struct PassBytes {
 };
 
 struct Prediction {
-  double disk_s = 0;            // per pass
+  double disk_s = 0;  // per pass
   double compute_s = 0;
   double pass_s = 0;
   double decode_tokens_per_s = 0;  // 0 when a ceiling that it needs was not measured
-  std::string bottleneck;       // "disk", "compute"; empty when unknown
+  std::string bottleneck;          // "disk", "compute"; empty when unknown
 };
 
 Prediction Predict(const PassBytes& pass, const Ceilings& ceilings);

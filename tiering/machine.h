@@ -1,6 +1,6 @@
-// Machine: what the scheduler asks of the world, in four verbs. The real machine (engine/real_machine.h)
-// owns memory, a Reader and Devices; the simulated one (tiering/sim_machine.h) a virtual clock. The
-// scheduler cannot tell them apart.
+// Machine: what the scheduler asks of the world, in four verbs. The real machine
+// (engine/real_machine.h) owns memory, a Reader and Devices; the simulated one
+// (tiering/sim_machine.h) a virtual clock. The scheduler cannot tell them apart.
 #ifndef WEIR_TIERING_MACHINE_H_
 #define WEIR_TIERING_MACHINE_H_
 
@@ -44,13 +44,14 @@ class Machine {
   // Steps that may be enqueued and not yet done.
   virtual uint32_t max_steps() const = 0;
 
-  // Begins a transfer; its kTransferDone comes from Wait, exactly once. Until then the destination is
-  // the machine's.
+  // Begins a transfer; its kTransferDone comes from Wait, exactly once. Until then the destination
+  // is the machine's.
   virtual void Start(const Transfer& transfer) = 0;
   // Enqueues a step behind those already enqueued. Its blocks are in memory, and stay there until
   // its kStepDone.
   virtual void Run(StepId step) = 0;
-  // Blocks until there is at least one event and returns their number.
+  // Blocks until there is at least one event and returns their number. Something is in flight
+  // (checked by the caller: nothing would ever come otherwise).
   virtual size_t Wait(absl::Span<MachineEvent> events) = 0;
   // Monotonic nanoseconds.
   virtual int64_t Now() = 0;

@@ -22,9 +22,9 @@ uint64_t WeightMemoryBytes(const Program& program) {
   return total;
 }
 
-// Marks blocks resident while `cost` of the chosen stays within `budget`, spread evenly: every block
-// earns credit in proportion to its size and is taken when the credit pays for it; what rounding
-// leaves over is then spent in order.
+// Marks blocks resident while `cost` of the chosen stays within `budget`, spread evenly: every
+// block earns credit in proportion to its size and is taken when the credit pays for it; what
+// rounding leaves over is then spent in order.
 template <typename Cost>
 std::vector<bool> ChooseResident(const Program& program, uint64_t budget, Cost cost) {
   uint64_t total = 0;
@@ -78,13 +78,14 @@ void FinishPlan(const Program& program, const PlanOptions& options, Plan* plan) 
   plan->shape = options.shape;
   plan->overhead = options.overhead;
   const PlanSummary summary = Summarise(program, *plan);
-  plan->prediction = Predict({.streamed_bytes = summary.streamed_read_bytes,
-                              .computed_bytes = program.payload_bytes()},
-                             options.ceilings);
+  plan->prediction = Predict(
+      {.streamed_bytes = summary.streamed_read_bytes, .computed_bytes = program.payload_bytes()},
+      options.ceilings);
 }
 
 uint32_t PreferredSlots(const Program& program, const PlanOptions& options) {
-  const uint64_t slot_bytes = std::max<uint64_t>(1, AlignUp(program.max_memory_bytes(), kArenaAlignment));
+  const uint64_t slot_bytes =
+      std::max<uint64_t>(1, AlignUp(program.max_memory_bytes(), kArenaAlignment));
   const uint64_t wanted = options.preferred_ring_bytes / slot_bytes;
   return static_cast<uint32_t>(
       std::clamp<uint64_t>(wanted, MinSlots(program), std::max(kMaxSlots, MinSlots(program))));
@@ -155,8 +156,8 @@ absl::StatusOr<Plan> MakePlan(const Program& program, uint64_t dram_budget_bytes
 absl::StatusOr<Plan> MakePlanForResidentShare(const Program& program, double share,
                                               const PlanOptions& options) {
   if (!(share >= 0 && share <= 1)) {
-    return absl::InvalidArgumentError(absl::StrCat("a resident share of ", share * 100,
-                                                   " % is not between 0 and 100 %"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("a resident share of ", share * 100, " % is not between 0 and 100 %"));
   }
   auto payload = [](const Block& block) {
     return block.kind == BlockKind::kWeights ? block.payload_bytes : 0;
@@ -172,19 +173,29 @@ absl::StatusOr<Plan> MakePlanForResidentShare(const Program& program, double sha
 
 absl::Status CheckPlanFits(const Program& program, const Plan& plan, const std::string& source) {
   if (plan.fingerprint != program.fingerprint || plan.placements.size() != program.blocks.size()) {
-    return absl::FailedPreconditionError(
-        absl::StrCat(source, ": this plan was made for another model or another way of cutting it (",
-                     plan.placements.size(), " blocks, here ", program.blocks.size(),
-                     "). Make a new one with `weir plan MODEL --json FILE`"));
+    return absl::FailedPreconditionError(absl::StrCat(
+        source, ": this plan was made for another model or another way of cutting it (",
+        plan.placements.size(), " blocks, here ", program.blocks.size(),
+        "). Make a new one with `weir plan MODEL --json FILE`"));
   }
   // What the file says it needs must be what this program needs under it.
   uint64_t arena_bytes = 0;
   uint32_t streamed = 0;
   for (size_t i = 0; i < program.blocks.size(); ++i) {
-    if (program.blocks[i].kind != BlockKind::kWeights) continue;
-    if (plan.placements[i].home == Tier::kDisk) {
-      ++streamed;
+    const Tier home = plan.placements[i].home;
+    const bool has_home = program.blocks[i].kind == BlockKind::kWeights;
+    if (home == Tier::kDevice || plan.placements[i].compute_device != 0) {
+      return absl::UnimplementedError(absl::StrCat(
+          source, ": block ", i, " belongs on an accelerator, and this version has none"));
+    }
+    if (home == Tier::kDisk) {
+      streamed += has_home ? 1 : 0;
       continue;
+    }
+    if (!has_home) {
+      return absl::InvalidArgumentError(
+          absl::StrCat(source, ": block ", i,
+                       " is gathered anew at every pass and cannot have the home \"host\""));
     }
     if (plan.placements[i].arena_offset_bytes != arena_bytes) {
       return absl::InvalidArgumentError(
@@ -193,14 +204,16 @@ absl::Status CheckPlanFits(const Program& program, const Plan& plan, const std::
     }
     arena_bytes += AlignUp(program.blocks[i].memory_bytes, kArenaAlignment);
   }
-  const bool ring_too_small =
-      streamed > 0 && (plan.slots < std::min(streamed, MinSlots(program)) || plan.slots < program.max_needs() ||
-                       plan.slot_bytes < program.max_memory_bytes());
-  if (arena_bytes != plan.resident_arena_bytes || ring_too_small ||
+  const uint32_t min_slots = std::max(std::min(streamed, MinSlots(program)), program.max_needs());
+  const bool ring_fits =
+      streamed == 0 || (plan.slots >= min_slots && plan.slot_bytes >= program.max_memory_bytes() &&
+                        plan.slot_bytes % kArenaAlignment == 0);
+  if (arena_bytes != plan.resident_arena_bytes || !ring_fits ||
       plan.dram_bytes() > plan.dram_budget_bytes) {
     return absl::InvalidArgumentError(absl::StrCat(
-        source, ": the plan's arena (", plan.resident_arena_bytes, " bytes, expected ", arena_bytes, "), ring (",
-        plan.slots, " slots of ", plan.slot_bytes, " bytes) and budget (", plan.dram_budget_bytes,
+        source, ": the plan's arena (", plan.resident_arena_bytes, " bytes, expected ", arena_bytes,
+        "), ring (", plan.slots, " slots of ", plan.slot_bytes, " bytes) and budget (",
+        plan.dram_budget_bytes,
         " bytes) do not fit together. Make a new one with `weir plan MODEL --json FILE`"));
   }
   return absl::OkStatus();

@@ -1,5 +1,5 @@
-// Plan: where every block lives, what the DRAM budget is spent on, and the prediction. A value: made
-// by a pure function, printed, saved, loaded and compared.
+// Plan: where every block lives, what the DRAM budget is spent on, and the prediction. A value:
+// made by a pure function, printed, saved, loaded and compared.
 #ifndef WEIR_TIERING_PLAN_H_
 #define WEIR_TIERING_PLAN_H_
 
@@ -14,28 +14,28 @@
 
 namespace weir {
 
-// How the model was cut and what a run keeps beside the weights. Chosen before the plan (engine/planner.h).
+// How the model was cut and what a run keeps beside the weights. Chosen before the plan.
 struct RunShape {
-  uint64_t block_bytes = 0;      // target size of a block
-  uint32_t context_tokens = 0;   // positions that the KV pages hold
-  uint32_t chunk_tokens = 0;     // tokens per pass at most (prompts)
-  uint32_t logit_rows = 1;       // rows of logits kept per pass
+  uint64_t block_bytes = 0;     // target size of a block
+  uint32_t context_tokens = 0;  // positions that the KV pages hold
+  uint32_t chunk_tokens = 0;    // tokens per pass at most (prompts)
+  uint32_t logit_rows = 1;      // rows of logits kept per pass
 };
 
 // Bytes beside the weight blocks: taken whatever the placement is.
 struct OverheadBytes {
   uint64_t small_tensors = 0;  // norms, biases and the like: always resident
   uint64_t kv = 0;
-  uint64_t activations = 0;    // with logits and scratch
-  uint64_t rows = 0;           // staging for gathered embedding rows
+  uint64_t activations = 0;  // with logits and scratch
+  uint64_t rows = 0;         // staging for gathered embedding rows
 
   uint64_t total() const { return small_tensors + kv + activations + rows; }
 };
 
 struct Placement {
   Tier home = Tier::kDisk;
-  uint32_t compute_device = 0;        // 0: the CPU
-  uint64_t arena_offset_bytes = 0;    // kHost: where in the resident arena
+  uint32_t compute_device = 0;      // 0: the CPU
+  uint64_t arena_offset_bytes = 0;  // kHost: where in the resident arena
 };
 
 struct Plan {
@@ -43,7 +43,7 @@ struct Plan {
   RunShape shape;
   uint64_t dram_budget_bytes = 0;
   OverheadBytes overhead;
-  uint32_t slots = 0;             // of the ring that streamed blocks pass through
+  uint32_t slots = 0;  // of the ring that streamed blocks pass through
   uint64_t slot_bytes = 0;
   uint64_t resident_arena_bytes = 0;
   std::vector<Placement> placements;  // by block
@@ -57,7 +57,7 @@ struct Plan {
 struct PlanSummary {
   uint64_t resident_payload_bytes = 0;
   uint64_t streamed_payload_bytes = 0;
-  uint64_t streamed_read_bytes = 0;  // with the padding that direct reads add
+  uint64_t streamed_read_bytes = 0;  // read at every pass: with the padding of direct reads
   double resident_share() const {
     const double all = static_cast<double>(resident_payload_bytes + streamed_payload_bytes);
     return all == 0 ? 1.0 : static_cast<double>(resident_payload_bytes) / all;
@@ -68,7 +68,8 @@ PlanSummary Summarise(const Program& program, const Plan& plan);
 struct PlanOptions {
   RunShape shape;
   OverheadBytes overhead;
-  // Bytes of ring that keep the disk busy (bandwidth x latency, with room for the step that computes).
+  // Bytes of ring that keep the disk busy (bandwidth x latency, with room for the step that
+  // computes).
   uint64_t preferred_ring_bytes = 48 << 20;
   Ceilings ceilings;
 };
@@ -89,8 +90,11 @@ absl::StatusOr<Plan> MakePlanForResidentShare(const Program& program, double sha
 // "a 12.0 MiB, b 3.0 MiB" for messages.
 std::string DescribeOverhead(const OverheadBytes& overhead);
 
-// JSON, documented in docs/plan.md. Parse refuses what is not a plan, is internally inconsistent, or
-// exceeds its own budget; CheckPlanFits refuses a plan made for another program.
+// JSON, documented in docs/plan.md. Parse refuses what is not a plan, is internally inconsistent,
+// or exceeds its own budget; CheckPlanFits refuses a plan made for another program. Neither knows
+// what this machine has free or what this run keeps beside the weights: whoever loads a plan
+// compares `dram_budget_bytes` and `overhead` with that. Derived fields, `prediction` among them,
+// are written for the reader and ignored on reading (it holds for the machine that made the plan).
 std::string PlanToJson(const Program& program, const Plan& plan);
 absl::StatusOr<Plan> ParsePlanJson(const std::string& text, const std::string& source);
 absl::Status CheckPlanFits(const Program& program, const Plan& plan, const std::string& source);

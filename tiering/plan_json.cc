@@ -11,7 +11,9 @@ namespace {
 
 using Json = nlohmann::json;
 
-constexpr uint64_t kMaxPlanBytes = uint64_t{1} << 48;  // no machine has more; keeps sums far from overflow
+// No machine has more; keeps sums and products far from overflow.
+constexpr uint64_t kMaxPlanBytes = uint64_t{1} << 48;
+constexpr uint64_t kMaxSlotBytes = uint64_t{1} << 40;
 constexpr uint64_t kMaxSlotsInFile = 1 << 20;
 
 // Reads unsigned fields of one object; remembers the first error so that callers check once.
@@ -20,7 +22,7 @@ class Fields {
   Fields(const Json& object, std::string where, absl::Status* status)
       : object_(object), where_(std::move(where)), status_(status) {}
 
-  uint64_t Uint(const char* name, uint64_t limit) {
+  uint64_t Uint(const char* name, uint64_t limit, uint64_t least = 0) {
     if (!status_->ok()) return 0;
     const auto it = object_.find(name);
     if (it == object_.end() || !it->is_number_unsigned()) {
@@ -28,12 +30,14 @@ class Fields {
     }
     const uint64_t value = it->get<uint64_t>();
     if (value > limit) return Fail(name, absl::StrCat("at most ", limit, ", got ", value));
+    if (value < least) return Fail(name, absl::StrCat("at least ", least, ", got ", value));
     return value;
   }
 
  private:
   uint64_t Fail(const char* name, const std::string& expected) {
-    *status_ = absl::InvalidArgumentError(absl::StrCat(where_, "field '", name, "': expected ", expected));
+    *status_ =
+        absl::InvalidArgumentError(absl::StrCat(where_, "field '", name, "': expected ", expected));
     return 0;
   }
 
@@ -44,13 +48,12 @@ class Fields {
 
 const Json& ObjectAt(const Json& parent, const char* name, const std::string& source,
                      absl::Status* status) {
-  static const Json kEmpty = Json::object();
   const auto it = parent.find(name);
   if (it != parent.end() && it->is_object()) return *it;
   if (status->ok()) {
     *status = absl::InvalidArgumentError(absl::StrCat(source, ": expected an object '", name, "'"));
   }
-  return kEmpty;
+  return parent;  // not read: the error is set
 }
 
 std::string_view TierName(Tier tier) {
@@ -80,7 +83,8 @@ absl::Status ParsePlacements(const Json& document, const std::string& source, Pl
     const bool is_text = home != entry.end() && home->is_string();
     const std::string tier = is_text ? home->get<std::string>() : "";
     if (tier == "device") {
-      return absl::UnimplementedError(where + "home 'device' needs an accelerator, and this build has none");
+      return absl::UnimplementedError(
+          where + "home 'device' needs an accelerator, and this build has none");
     }
     if (tier != "disk" && tier != "host") {
       return absl::InvalidArgumentError(where + "field 'home': expected \"disk\" or \"host\"");
@@ -89,7 +93,7 @@ absl::Status ParsePlacements(const Json& document, const std::string& source, Pl
       absl::Status status;
       Fields fields(entry, where, &status);
       placement.home = Tier::kHost;
-      placement.arena_offset_bytes = fields.Uint("arena_offset_bytes", kMaxPlanBytes);
+      placement.arena_offset_bytes = fields.Uint("arena_offset_bytes", plan->resident_arena_bytes);
       WEIR_RETURN_IF_ERROR(status);
     }
     plan->placements.push_back(placement);
@@ -111,32 +115,32 @@ std::string PlanToJson(const Program& program, const Plan& plan) {
     if (placement.home == Tier::kHost) entry["arena_offset_bytes"] = placement.arena_offset_bytes;
     blocks.push_back(std::move(entry));
   }
-  const Json document = {
-      {"weir_plan", 1},
-      {"fingerprint", absl::StrFormat("%016x", plan.fingerprint)},
-      {"dram_budget_bytes", plan.dram_budget_bytes},
-      {"dram_bytes", plan.dram_bytes()},
-      {"shape",
-       {{"block_bytes", plan.shape.block_bytes},
-        {"context_tokens", plan.shape.context_tokens},
-        {"chunk_tokens", plan.shape.chunk_tokens},
-        {"logit_rows", plan.shape.logit_rows}}},
-      {"overhead_bytes",
-       {{"small_tensors", plan.overhead.small_tensors},
-        {"kv", plan.overhead.kv},
-        {"activations", plan.overhead.activations},
-        {"rows", plan.overhead.rows}}},
-      {"ring", {{"slots", plan.slots}, {"slot_bytes", plan.slot_bytes}}},
-      {"resident_arena_bytes", plan.resident_arena_bytes},
-      {"resident_payload_bytes", summary.resident_payload_bytes},
-      {"streamed_payload_bytes", summary.streamed_payload_bytes},
-      {"prediction",
-       {{"disk_s", plan.prediction.disk_s},
-        {"compute_s", plan.prediction.compute_s},
-        {"decode_tokens_per_s", plan.prediction.decode_tokens_per_s},
-        {"bottleneck", plan.prediction.bottleneck}}},
-      {"blocks", std::move(blocks)}};
-  return document.dump(1);
+  const Json document = {{"weir_plan", 1},
+                         {"fingerprint", absl::StrFormat("%016x", plan.fingerprint)},
+                         {"dram_budget_bytes", plan.dram_budget_bytes},
+                         {"dram_bytes", plan.dram_bytes()},
+                         {"shape",
+                          {{"block_bytes", plan.shape.block_bytes},
+                           {"context_tokens", plan.shape.context_tokens},
+                           {"chunk_tokens", plan.shape.chunk_tokens},
+                           {"logit_rows", plan.shape.logit_rows}}},
+                         {"overhead_bytes",
+                          {{"small_tensors", plan.overhead.small_tensors},
+                           {"kv", plan.overhead.kv},
+                           {"activations", plan.overhead.activations},
+                           {"rows", plan.overhead.rows}}},
+                         {"ring", {{"slots", plan.slots}, {"slot_bytes", plan.slot_bytes}}},
+                         {"resident_arena_bytes", plan.resident_arena_bytes},
+                         {"resident_payload_bytes", summary.resident_payload_bytes},
+                         {"streamed_payload_bytes", summary.streamed_payload_bytes},
+                         {"prediction",
+                          {{"disk_s", plan.prediction.disk_s},
+                           {"compute_s", plan.prediction.compute_s},
+                           {"decode_tokens_per_s", plan.prediction.decode_tokens_per_s},
+                           {"bottleneck", plan.prediction.bottleneck}}},
+                         {"blocks", std::move(blocks)}};
+  // Labels hold tensor names, which a file may have put together from any bytes.
+  return document.dump(1, ' ', /*ensure_ascii=*/false, Json::error_handler_t::replace);
 }
 
 absl::StatusOr<Plan> ParsePlanJson(const std::string& text, const std::string& source) {
@@ -156,19 +160,19 @@ absl::StatusOr<Plan> ParsePlanJson(const std::string& text, const std::string& s
   plan.dram_budget_bytes = top.Uint("dram_budget_bytes", kMaxPlanBytes);
   plan.resident_arena_bytes = top.Uint("resident_arena_bytes", kMaxPlanBytes);
   Fields shape(ObjectAt(document, "shape", source, &status), source + ": shape: ", &status);
-  plan.shape.block_bytes = shape.Uint("block_bytes", kMaxPlanBytes);
-  plan.shape.context_tokens = static_cast<uint32_t>(shape.Uint("context_tokens", INT32_MAX));
-  plan.shape.chunk_tokens = static_cast<uint32_t>(shape.Uint("chunk_tokens", INT32_MAX));
-  plan.shape.logit_rows = static_cast<uint32_t>(shape.Uint("logit_rows", INT32_MAX));
-  Fields overhead(ObjectAt(document, "overhead_bytes", source, &status), source + ": overhead_bytes: ",
-                  &status);
+  plan.shape.block_bytes = shape.Uint("block_bytes", kMaxPlanBytes, 1);
+  plan.shape.context_tokens = static_cast<uint32_t>(shape.Uint("context_tokens", INT32_MAX, 1));
+  plan.shape.chunk_tokens = static_cast<uint32_t>(shape.Uint("chunk_tokens", INT32_MAX, 1));
+  plan.shape.logit_rows = static_cast<uint32_t>(shape.Uint("logit_rows", INT32_MAX, 1));
+  Fields overhead(ObjectAt(document, "overhead_bytes", source, &status),
+                  source + ": overhead_bytes: ", &status);
   plan.overhead.small_tensors = overhead.Uint("small_tensors", kMaxPlanBytes);
   plan.overhead.kv = overhead.Uint("kv", kMaxPlanBytes);
   plan.overhead.activations = overhead.Uint("activations", kMaxPlanBytes);
   plan.overhead.rows = overhead.Uint("rows", kMaxPlanBytes);
   Fields ring(ObjectAt(document, "ring", source, &status), source + ": ring: ", &status);
   plan.slots = static_cast<uint32_t>(ring.Uint("slots", kMaxSlotsInFile));
-  plan.slot_bytes = ring.Uint("slot_bytes", uint64_t{1} << 40);
+  plan.slot_bytes = ring.Uint("slot_bytes", kMaxSlotBytes);
   WEIR_RETURN_IF_ERROR(status);
   const auto fingerprint = document.find("fingerprint");
   const std::string hex = fingerprint != document.end() && fingerprint->is_string()
@@ -179,9 +183,15 @@ absl::StatusOr<Plan> ParsePlanJson(const std::string& text, const std::string& s
         absl::StrCat(source, ": field 'fingerprint': expected 16 hexadecimal digits"));
   }
   for (char digit : hex) {
-    plan.fingerprint = plan.fingerprint << 4 | static_cast<uint64_t>(digit <= '9' ? digit - '0' : digit - 'a' + 10);
+    plan.fingerprint = plan.fingerprint << 4 |
+                       static_cast<uint64_t>(digit <= '9' ? digit - '0' : digit - 'a' + 10);
   }
   WEIR_RETURN_IF_ERROR(ParsePlacements(document, source, &plan));
+  if (plan.dram_bytes() > plan.dram_budget_bytes) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(source, ": what the plan takes (", plan.dram_bytes(),
+                     " bytes) is more than its own budget (", plan.dram_budget_bytes, " bytes)"));
+  }
   return plan;
 }
 

@@ -17,7 +17,8 @@ std::optional<SlotId> SlotPool::Acquire() {
 }
 
 void SlotPool::Release(SlotId slot) {
-  WEIR_CHECK(slot < used_.size() && used_[slot]);
+  WEIR_CHECK(slot < used_.size());
+  WEIR_CHECK(used_[slot]);
   used_[slot] = false;
   --in_use_;
 }

@@ -6,7 +6,9 @@ namespace weir {
 
 uint64_t Program::payload_bytes() const {
   uint64_t total = 0;
-  for (const Block& block : blocks) total += block.payload_bytes;
+  for (const Block& block : blocks) {
+    if (block.kind == BlockKind::kWeights) total += block.payload_bytes;
+  }
   return total;
 }
 

@@ -1,7 +1,9 @@
 // Program: the ordered steps of one pass over the model and the blocks that each step needs.
 //
-// Steps run in order. A step is what can be computed once its blocks are in memory: for a dense
-// model every weight block belongs to exactly one step, so the order of use is the order of reading.
+// Steps run in order. A step is what can be computed once its blocks are in memory. Every block is
+// needed by at most one step, so the order of use is the order of reading; kRows blocks are needed
+// by step 0, since their tokens are known when a pass begins. There is at least one step. The
+// scheduler checks all of this.
 #ifndef WEIR_TIERING_PROGRAM_H_
 #define WEIR_TIERING_PROGRAM_H_
 
@@ -14,22 +16,23 @@
 namespace weir {
 
 struct Step {
-  std::string label;            // for traces
-  std::vector<BlockId> needs;   // pinned while the step runs
-  uint64_t payload_bytes = 0;   // weight bytes that the step multiplies
+  std::string label;           // for traces
+  std::vector<BlockId> needs;  // pinned while the step runs
+  uint64_t payload_bytes = 0;  // weight bytes that the step multiplies
 };
 
 struct Program {
   std::vector<Block> blocks;
   std::vector<Step> steps;
-  // Steps from here on make logits; passes that need none (all prompt chunks but the last) end before.
+  // Steps from here on make logits; passes that need none (all prompt chunks but the last) end
+  // before.
   StepId head_step = 0;
   // Identifies the model and how it was cut; a saved plan is good only for the same program.
   uint64_t fingerprint = 0;
 
-  uint64_t payload_bytes() const;        // of all weight blocks
-  uint64_t max_memory_bytes() const;     // of the largest weight block
-  uint32_t max_needs() const;            // weight blocks that one step pins at most
+  uint64_t payload_bytes() const;     // of all weight blocks
+  uint64_t max_memory_bytes() const;  // of the largest weight block
+  uint32_t max_needs() const;         // weight blocks that one step pins at most
 };
 
 }  // namespace weir

@@ -21,11 +21,26 @@ Scheduler::Scheduler(const Program& program, const Plan& plan, Machine& machine,
       blocks_(program.blocks.size()),
       pool_(plan.slots),
       events_(kEventsPerWait) {
-  WEIR_CHECK(plan.placements.size() == program.blocks.size());
-  WEIR_CHECK(machine.max_transfers() >= 2 && machine.max_steps() >= 1);
-  for (StepId step = 0; step < program.steps.size(); ++step) {
-    for (BlockId block : program.steps[step].needs) {
-      if (program.blocks[block].kind == BlockKind::kWeights) uses_.push_back({step, block});
+  WEIR_CHECK(CheckPlanFits(program, plan, "plan").ok());
+  WEIR_CHECK(!program.steps.empty() && program.head_step <= program.steps.size());
+  ListUses();
+  WEIR_CHECK(machine.max_transfers() > rows_.size() && machine.max_transfers() >= 2);
+  WEIR_CHECK(machine.max_steps() >= 1);
+}
+
+// The cursors rely on every block being used once, and on rows being wanted first thing.
+void Scheduler::ListUses() {
+  std::vector<bool> seen(program_.blocks.size(), false);
+  for (StepId step = 0; step < program_.steps.size(); ++step) {
+    for (BlockId block : program_.steps[step].needs) {
+      WEIR_CHECK(block < seen.size() && !seen[block]);
+      seen[block] = true;
+      WEIR_CHECK(!IsRows(block) || step == 0);
+      if (IsRows(block)) {
+        rows_.push_back(block);
+      } else {
+        uses_.push_back({step, block});
+      }
     }
   }
 }
@@ -41,65 +56,74 @@ size_t Scheduler::EndUse(const PassSpec& pass) const {
   return static_cast<size_t>(it - uses_.begin());
 }
 
+bool Scheduler::IsRows(BlockId block) const {
+  return program_.blocks[block].kind == BlockKind::kRows;
+}
+
 bool Scheduler::Streams(BlockId block) const {
-  return program_.blocks[block].kind == BlockKind::kWeights &&
-         plan_.placements[block].home == Tier::kDisk;
+  return !IsRows(block) && plan_.placements[block].home == Tier::kDisk;
 }
 
 bool Scheduler::IsResident(BlockId block) const {
-  return plan_.placements[block].home == Tier::kHost && blocks_[block].state == State::kReady;
+  return !IsRows(block) && !Streams(block) && blocks_[block].state == State::kReady;
 }
 
-absl::Status Scheduler::RunPass(const PassSpec& pass, const PassSpec& next) {
+absl::Status Scheduler::RunPass(const PassSpec& pass, const std::optional<PassSpec>& next) {
   BeginPass(pass);
   next_ = next;
   const StepId end = EndStep(pass_);
-  int64_t mark_ns = machine_.Now();
+  const int64_t pass_begin_ns = machine_.Now();
+  int64_t mark_ns = pass_begin_ns;
   while (error_.ok() && done_step_ < end) {
     Fetch();
     Launch();
+    const bool running = steps_in_flight_ > 0;
     HandleEvents();
     const int64_t now_ns = machine_.Now();
-    AccountTime(mark_ns, now_ns);
+    (running ? stats_.compute_ns : stats_.disk_stall_ns) += now_ns - mark_ns;
     mark_ns = now_ns;
   }
   if (!error_.ok()) return Abandon();
   // Slots that the last steps freed: the stream goes on while the caller samples.
   Fetch();
+  if (trace_ != nullptr) {
+    trace_->Add(
+        {Trace::Lane::kPass, static_cast<uint32_t>(stats_.passes), 0, pass_begin_ns, mark_ns});
+  }
   ++stats_.passes;
   return absl::OkStatus();
 }
 
 // Takes over what was read ahead, or drops what this pass does not use.
 void Scheduler::BeginPass(const PassSpec& pass) {
-  const bool first = stats_.passes == 0 && !fetching_next_;
   const bool as_expected = fetching_next_ && next_ == pass;
   pass_ = pass;
   launch_step_ = 0;
   done_step_ = 0;
   error_ = absl::OkStatus();
-  if (!first && !as_expected) {
+  if (!as_expected) {
     const size_t end = EndUse(pass);
     for (size_t use = end; use < uses_.size(); ++use) {
       BlockState& state = blocks_[uses_[use].block];
       if (!Streams(uses_[use].block) || state.state == State::kAbsent) continue;
       state.discard = true;
-      if (state.state == State::kReady) Free(uses_[use].block);
+      if (state.state == State::kReady) Discard(uses_[use].block);
     }
     fetch_use_ = std::min(fetching_next_ ? fetch_use_ : 0, end);
   }
   fetching_next_ = false;
-  for (BlockId block : program_.steps[0].needs) {
-    if (program_.blocks[block].kind == BlockKind::kRows) StartTransfer(block, Transfer::kOwnMemory);
-  }
+  if (EndStep(pass) == 0) return;  // nothing would use the rows
+  for (BlockId block : rows_) StartTransfer(block, Transfer::kOwnMemory);
 }
 
-// Starts reads at the fetch cursor while slots and the machine allow.
+// Starts reads at the fetch cursor while slots and the machine allow. Some transfers are kept back
+// for the rows that the next pass gathers first thing.
 void Scheduler::Fetch() {
-  while (transfers_in_flight_ < machine_.max_transfers()) {
-    const size_t end = EndUse(fetching_next_ ? next_ : pass_);
+  const size_t max_reads = machine_.max_transfers() - rows_.size();
+  while (transfers_in_flight_ - rows_in_flight_ < max_reads) {
+    const size_t end = EndUse(fetching_next_ ? *next_ : pass_);
     if (fetch_use_ >= end) {
-      if (fetching_next_) return;  // one pass ahead is the limit
+      if (fetching_next_ || !next_.has_value()) return;  // one pass ahead is the limit
       fetching_next_ = true;
       fetch_use_ = 0;
       continue;
@@ -109,7 +133,7 @@ void Scheduler::Fetch() {
   }
 }
 
-// False when the cursor must wait: no slot is free, or the block is still in use by this pass.
+// False when the cursor must wait: no slot is free, or an earlier use still holds the block.
 bool Scheduler::FetchAt(size_t use) {
   const BlockId block = uses_[use].block;
   BlockState& state = blocks_[block];
@@ -117,11 +141,11 @@ bool Scheduler::FetchAt(size_t use) {
     if (state.state == State::kAbsent) StartTransfer(block, Transfer::kOwnMemory);
     return true;
   }
-  if (state.state != State::kAbsent) {
-    // Read ahead for an earlier use of this pass (kept after an abandoned one), or not yet used up.
-    if (!fetching_next_ && !state.discard) return true;
-    return false;
+  if (state.discard) {  // under way for a pass that did not come, and wanted after all
+    state.discard = false;
+    return true;
   }
+  if (state.state != State::kAbsent) return false;
   const std::optional<SlotId> slot = pool_.Acquire();
   if (!slot.has_value()) return false;
   StartTransfer(block, *slot);
@@ -135,6 +159,7 @@ void Scheduler::StartTransfer(BlockId block, SlotId slot) {
   state.discard = false;
   state.slot = slot;
   ++transfers_in_flight_;
+  if (IsRows(block)) ++rows_in_flight_;
   machine_.Start({.block = block, .slot = slot});
 }
 
@@ -178,11 +203,12 @@ void Scheduler::OnTransferDone(const MachineEvent& event) {
   BlockState& state = blocks_[event.id];
   WEIR_CHECK(state.state == State::kFetching);
   --transfers_in_flight_;
+  if (IsRows(event.id)) --rows_in_flight_;
   if (trace_ != nullptr) {
     trace_->Add({Trace::Lane::kDisk, event.id, state.slot, event.begin_ns, event.end_ns});
   }
   if (!event.status.ok()) {
-    if (error_.ok()) error_ = event.status;
+    if (error_.ok() && !state.discard) error_ = event.status;
     Free(event.id);
     return;
   }
@@ -191,7 +217,7 @@ void Scheduler::OnTransferDone(const MachineEvent& event) {
   for (const Segment& segment : program_.blocks[event.id].segments) {
     stats_.transfer_bytes += segment.bytes;
   }
-  if (state.discard) Free(event.id);
+  if (state.discard) Discard(event.id);
 }
 
 void Scheduler::OnStepDone(const MachineEvent& event) {
@@ -205,8 +231,7 @@ void Scheduler::OnStepDone(const MachineEvent& event) {
     BlockState& state = blocks_[block];
     WEIR_CHECK(state.state == State::kReady && state.pins > 0);
     --state.pins;
-    const bool stays = !Streams(block) && program_.blocks[block].kind == BlockKind::kWeights;
-    if (state.pins == 0 && !stays) Free(block);
+    if (state.pins == 0 && (Streams(block) || IsRows(block))) Free(block);
   }
   if (observer_ != nullptr) observer_->OnStepsDone(done_step_, EndStep(pass_));
 }
@@ -214,24 +239,17 @@ void Scheduler::OnStepDone(const MachineEvent& event) {
 void Scheduler::Free(BlockId block) {
   BlockState& state = blocks_[block];
   WEIR_CHECK(state.pins == 0);
-  if (state.discard) ++stats_.discarded;
   if (state.slot != Transfer::kOwnMemory) pool_.Release(state.slot);
   state = BlockState();
 }
 
-// The time since the last look belongs to what the machine was doing then.
-void Scheduler::AccountTime(int64_t begin_ns, int64_t end_ns) {
-  const int64_t passed_ns = end_ns - begin_ns;
-  if (steps_in_flight_ > 0 || was_running_) {
-    stats_.compute_ns += passed_ns;
-  } else if (transfers_in_flight_ > 0) {
-    stats_.disk_stall_ns += passed_ns;
-  } else {
-    stats_.other_ns += passed_ns;
-  }
+void Scheduler::Discard(BlockId block) {
+  ++stats_.discarded;
+  Free(block);
 }
 
-// Ends a failed pass: waits for what is in flight, since it writes into memory, and gives back every slot.
+// Ends a failed pass: waits for what is in flight, since it writes into memory, and gives back
+// every slot.
 absl::Status Scheduler::Abandon() {
   const absl::Status error = error_;
   Drain();
@@ -241,8 +259,7 @@ absl::Status Scheduler::Abandon() {
 void Scheduler::Drain() {
   while (transfers_in_flight_ > 0 || steps_in_flight_ > 0) HandleEvents();
   for (BlockId block = 0; block < blocks_.size(); ++block) {
-    const bool stays = !Streams(block) && program_.blocks[block].kind == BlockKind::kWeights;
-    if (!stays && blocks_[block].state == State::kReady) Free(block);
+    if (blocks_[block].state == State::kReady && !IsResident(block)) Discard(block);
   }
   WEIR_CHECK(pool_.in_use() == 0);
   fetch_use_ = 0;

@@ -2,9 +2,9 @@
 // step runs. One thread. It owns block states, pins, cursors and slot numbers; no memory, threads,
 // clocks or files. Equal events, equal decisions.
 //
-// Two cursors walk the program: the fetch cursor starts reads as slots come free, the compute cursor
-// enqueues each step as soon as its blocks are ready. The fetch cursor runs ahead over the end of a
-// pass into the next one, so that the stream never drains at a token's end.
+// Two cursors walk the program: the fetch cursor starts reads as slots come free, the compute
+// cursor enqueues each step as soon as its blocks are ready. The fetch cursor runs ahead over the
+// end of a pass into the next one, so that the stream never drains at a token's end.
 //
 //   block:  absent -> fetching -> ready (pinned while steps use it) -> absent, or for a resident
 //           block ready for good.
@@ -12,6 +12,7 @@
 #define WEIR_TIERING_SCHEDULER_H_
 
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -30,12 +31,11 @@ struct PassSpec {
 
 struct SchedulerStats {
   uint64_t passes = 0;
-  uint64_t transfers = 0;          // completed
-  uint64_t transfer_bytes = 0;     // as read, padding included
-  uint64_t discarded = 0;          // read ahead for a pass that never came
-  int64_t compute_ns = 0;          // some step was running
-  int64_t disk_stall_ns = 0;       // none was, and the next one waited for a block
-  int64_t other_ns = 0;            // the rest of the time inside RunPass
+  uint64_t transfers = 0;       // completed
+  uint64_t transfer_bytes = 0;  // as read, padding included
+  uint64_t discarded = 0;       // of these, dropped unused: read ahead for a pass that never came
+  int64_t compute_ns = 0;       // some step was running
+  int64_t disk_stall_ns = 0;    // none was, and the next one waited for a block
 };
 
 // Called from RunPass as steps complete; must not call the scheduler.
@@ -48,18 +48,21 @@ class PassObserver {
 class Scheduler {
  public:
   // All must outlive the scheduler; `trace` and `observer` may be null. The plan fits the program
-  // (CheckPlanFits).
+  // (CheckPlanFits) and the program is well formed (program.h); both are checked.
   Scheduler(const Program& program, const Plan& plan, Machine& machine, Trace* trace,
             PassObserver* observer);
 
-  // Runs one pass; returns when its last step is done. `next` is what the following pass is expected
-  // to be: blocks are read ahead for it. Another kind may still follow.
+  // Runs one pass; returns when its last step is done. `next` is what the following pass is
+  // expected to be: blocks are read ahead for it. Another kind may still follow; with none, nothing
+  // is read ahead.
   //
-  // On error (a transfer that failed; Cancelled) everything in flight has ended before it returns, and all slots
-  // are free again; resident blocks that were read stay. A later pass starts afresh.
-  absl::Status RunPass(const PassSpec& pass, const PassSpec& next);
+  // On error (a transfer that failed, also one of those read ahead; Cancelled) everything in flight
+  // has ended before it returns, and all slots are free again; resident blocks that were read stay.
+  // A later pass starts afresh.
+  absl::Status RunPass(const PassSpec& pass, const std::optional<PassSpec>& next);
 
-  // Waits until nothing is in flight; blocks read ahead are dropped. Before memory is freed.
+  // Waits until nothing is in flight; blocks read ahead are dropped. Before memory is freed. What
+  // fails or is cancelled meanwhile concerns nobody and is not reported.
   void Drain();
 
   // True when a resident block's bytes are in place.
@@ -83,6 +86,8 @@ class Scheduler {
   StepId EndStep(const PassSpec& pass) const;
   size_t EndUse(const PassSpec& pass) const;
   bool Streams(BlockId block) const;
+  bool IsRows(BlockId block) const;
+  void ListUses();
   void BeginPass(const PassSpec& pass);
   void Fetch();
   bool FetchAt(size_t use);
@@ -93,7 +98,7 @@ class Scheduler {
   void OnTransferDone(const MachineEvent& event);
   void OnStepDone(const MachineEvent& event);
   void Free(BlockId block);
-  void AccountTime(int64_t begin_ns, int64_t end_ns);
+  void Discard(BlockId block);
   absl::Status Abandon();
 
   const Program& program_;
@@ -102,18 +107,20 @@ class Scheduler {
   Trace* trace_;
   PassObserver* observer_;
 
-  std::vector<Use> uses_;             // of the longest pass
+  std::vector<Use> uses_;      // of the longest pass; each block once
+  std::vector<BlockId> rows_;  // gathered at the start of every pass
   std::vector<BlockState> blocks_;
   SlotPool pool_;
   std::vector<MachineEvent> events_;  // scratch for Wait
   uint32_t transfers_in_flight_ = 0;
+  uint32_t rows_in_flight_ = 0;  // of these
   uint32_t steps_in_flight_ = 0;
 
-  PassSpec pass_;                  // the one that runs
-  PassSpec next_;                  // the one read ahead for
-  bool fetching_next_ = false;     // the fetch cursor has wrapped into the next pass
-  size_t fetch_use_ = 0;           // fetch cursor: index into uses_
-  StepId launch_step_ = 0;         // compute cursor
+  PassSpec pass_;                 // the one that runs
+  std::optional<PassSpec> next_;  // the one read ahead for
+  bool fetching_next_ = false;    // the fetch cursor has wrapped into the next pass
+  size_t fetch_use_ = 0;          // fetch cursor: index into uses_
+  StepId launch_step_ = 0;        // compute cursor
   StepId done_step_ = 0;
   absl::Status error_;
   SchedulerStats stats_;

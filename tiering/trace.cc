@@ -4,6 +4,7 @@
 #include <limits>
 
 #include "nlohmann/json.hpp"
+#include "tiering/machine.h"
 
 namespace weir {
 namespace {
@@ -14,9 +15,11 @@ using Json = nlohmann::json;
 constexpr int kComputeTrack = 1;
 constexpr int kPassTrack = 2;
 constexpr int kFirstDiskTrack = 10;
+constexpr double kMicrosPerNano = 1e-3;
 
 Json TrackName(int track, const std::string& name) {
-  return {{"ph", "M"}, {"pid", 1}, {"tid", track}, {"name", "thread_name"}, {"args", {{"name", name}}}};
+  return {
+      {"ph", "M"}, {"pid", 1}, {"tid", track}, {"name", "thread_name"}, {"args", {{"name", name}}}};
 }
 
 std::string RecordName(const Trace::Record& record, const Program& program) {
@@ -67,15 +70,16 @@ std::string Trace::ToPerfettoJson(const Program& program) const {
     if (record.lane == Lane::kDisk) {
       track = DiskTrack(record.begin_ns, record.end_ns, &busy_until);
       args["bytes"] = program.blocks[record.id].payload_bytes;
-      args["slot"] = record.slot == UINT32_MAX ? Json("own memory") : Json(record.slot);
+      args["slot"] = record.slot == Transfer::kOwnMemory ? Json("own memory") : Json(record.slot);
     }
-    events.push_back({{"ph", "X"},
-                      {"pid", 1},
-                      {"tid", track},
-                      {"ts", static_cast<double>(record.begin_ns - origin_ns) * 1e-3},
-                      {"dur", static_cast<double>(record.end_ns - record.begin_ns) * 1e-3},
-                      {"name", RecordName(record, program)},
-                      {"args", std::move(args)}});
+    events.push_back(
+        {{"ph", "X"},
+         {"pid", 1},
+         {"tid", track},
+         {"ts", static_cast<double>(record.begin_ns - origin_ns) * kMicrosPerNano},
+         {"dur", static_cast<double>(record.end_ns - record.begin_ns) * kMicrosPerNano},
+         {"name", RecordName(record, program)},
+         {"args", std::move(args)}});
   }
   events.push_back(TrackName(kComputeTrack, "compute"));
   events.push_back(TrackName(kPassTrack, "passes"));
@@ -85,7 +89,8 @@ std::string Trace::ToPerfettoJson(const Program& program) const {
   const Json document = {{"displayTimeUnit", "ms"},
                          {"traceEvents", std::move(events)},
                          {"otherData", {{"dropped_records", dropped_}}}};
-  return document.dump();
+  // Labels hold tensor names, which a file may have put together from any bytes.
+  return document.dump(-1, ' ', /*ensure_ascii=*/false, Json::error_handler_t::replace);
 }
 
 }  // namespace weir

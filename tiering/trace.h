@@ -1,5 +1,5 @@
-// Trace: what moved and what ran, when; bounded, and written in the Trace Event Format that Perfetto
-// opens (https://docs.google.com/document/d/1CvAClvFfyA5R-PhYUmn5OOQtYMH4h6I0nSsKchNAySU).
+// Trace: what moved and what ran, when; bounded, and written in the Trace Event Format that
+// Perfetto opens (https://docs.google.com/document/d/1CvAClvFfyA5R-PhYUmn5OOQtYMH4h6I0nSsKchNAySU).
 #ifndef WEIR_TIERING_TRACE_H_
 #define WEIR_TIERING_TRACE_H_
 
@@ -16,8 +16,8 @@ class Trace {
   enum class Lane : uint8_t { kDisk, kCompute, kPass };
   struct Record {
     Lane lane;
-    uint32_t id;        // block, step or pass number, by lane
-    uint32_t slot;      // kDisk: where it went (Transfer::kOwnMemory: its own memory)
+    uint32_t id;    // block, step or pass number, by lane
+    uint32_t slot;  // kDisk: where it went (Transfer::kOwnMemory: its own memory)
     int64_t begin_ns;
     int64_t end_ns;
     bool operator==(const Record&) const = default;
