@@ -1,0 +1,227 @@
+// Block formats times quantised activations. A worker decodes 16 rows of some columns once into a
+// tile and multiplies it with every token.
+#ifndef HWY_WANT_AVX3_DL
+#define HWY_WANT_AVX3_DL
+#endif
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "kernels/matmul_quantized_cpu.cc"
+#include <algorithm>
+#include <cstdint>
+
+#include "hwy/foreach_target.h"
+#include "hwy/highway.h"
+#include "io/base.h"
+#include "kernels/cpu_device.h"
+#include "kernels/matmul_cpu.h"
+#include "kernels/matmul_tile-inl.h"
+#include "kernels/quantized_activations.h"
+#include "kernels/unpack-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace weir {
+namespace HWY_NAMESPACE {
+
+#if HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX3_DL
+
+constexpr uint32_t kTileRows = 16;
+constexpr uint32_t kTileColumns =
+    512;  // a tile and what it is made from fit the first-level memory
+constexpr uint32_t kTileGroups = kTileColumns / 16;
+// Rows and tokens whose sums are kept while the columns go by. With many tokens several tiles share
+// a column range, so that its activations are read from near memory more than once.
+constexpr uint32_t kSumTiles = 4;
+constexpr uint32_t kSumTokens = 256;
+constexpr uint32_t kManyTokens = 16;
+
+struct Scratch {
+  alignas(64) uint8_t row_values[kTileRows][kTileColumns];
+  alignas(64) float row_scales[kTileRows][kTileGroups];
+  alignas(64) float row_offsets[kTileRows][kTileGroups];
+  alignas(64) uint8_t tile_values[kTileColumns * kTileRows];
+  alignas(64) float tile_scales[kTileGroups * kTileRows];
+  alignas(64) float tile_offsets[kTileGroups * kTileRows];
+  alignas(64) float sums[kSumTiles][kSumTokens][kTileRows];
+};
+static_assert(sizeof(Scratch) <= CpuStream::kScratchBytes);
+
+using MultiplyFn = void (*)(const TileView&, const TokensView&, float*);
+constexpr uint32_t kMaxTileTokens = HWY_TARGET == HWY_AVX3_DL ? 8 : 4;
+
+struct TileKernels {
+  MultiplyFn multiply[4];  // 1, 2, 4, 8 tokens
+};
+template <DType kDType>
+TileKernels KernelsOf() {
+  constexpr GroupForm f = GroupFormOf(kDType);
+  return {
+      {&MultiplyTile<f.group_elements, f.zero_shift, f.has_offset, f.max_value, 1>,
+       &MultiplyTile<f.group_elements, f.zero_shift, f.has_offset, f.max_value, 2>,
+       &MultiplyTile<f.group_elements, f.zero_shift, f.has_offset, f.max_value, 4>,
+       &MultiplyTile<f.group_elements, f.zero_shift, f.has_offset, f.max_value, kMaxTileTokens>}};
+}
+
+TileKernels GetTileKernels(DType dtype) {
+  switch (dtype) {
+#define WEIR_KERNELS_CASE(name) \
+  case DType::k##name:          \
+    return KernelsOf<DType::k##name>()
+    WEIR_KERNELS_CASE(Q4_0);
+    WEIR_KERNELS_CASE(Q4_1);
+    WEIR_KERNELS_CASE(Q5_0);
+    WEIR_KERNELS_CASE(Q5_1);
+    WEIR_KERNELS_CASE(Q8_0);
+    WEIR_KERNELS_CASE(Q2_K);
+    WEIR_KERNELS_CASE(Q3_K);
+    WEIR_KERNELS_CASE(Q4_K);
+    WEIR_KERNELS_CASE(Q5_K);
+    WEIR_KERNELS_CASE(Q6_K);
+    WEIR_KERNELS_CASE(IQ4_NL);
+    WEIR_KERNELS_CASE(IQ4_XS);
+    WEIR_KERNELS_CASE(MXFP4);
+#undef WEIR_KERNELS_CASE
+    case DType::kF32:
+    case DType::kF16:
+    case DType::kBF16:
+      break;
+  }
+  WEIR_CHECK(false && "float formats are multiplied by MultiplyFloatRows");
+  return {};
+}
+
+// One call's constants, resolved once.
+struct Product {
+  const MatMulArgs& args;
+  const DTypeInfo& info;
+  GroupForm form;
+  QuantizedLayout layout;
+  UnpackFn unpack;
+  TileKernels kernels;
+  uint64_t row_bytes;
+};
+
+// The bytes that follow these in the worker's order: the row's next columns, or at its end the same
+// row of the next tile. A prefetch never faults, so the end of the weight needs no care.
+inline void PrefetchNext(const Product& p, const uint8_t* row, uint32_t column) {
+  const uint64_t chunk_bytes = uint64_t{kTileColumns} / p.info.block_elements * p.info.block_bytes;
+  const uint64_t next_column = uint64_t{column} + kTileColumns;
+  const uint8_t* next = next_column < p.args.columns
+                            ? row + next_column / p.info.block_elements * p.info.block_bytes
+                            : row + kTileRows * p.row_bytes;
+  for (uint64_t i = 0; i < chunk_bytes; i += 64) {
+    _mm_prefetch(reinterpret_cast<const char*>(next + i), _MM_HINT_T0);
+  }
+}
+
+// Decodes columns [column, column + columns) of `rows` rows from `row` on. Lanes of missing rows
+// keep what they had; nobody reads their sums.
+TileView BuildTile(const Product& p, uint32_t row, uint32_t rows, uint32_t column, uint32_t columns,
+                   Scratch& scratch) {
+  const uint64_t first_byte = uint64_t{column} / p.info.block_elements * p.info.block_bytes;
+  for (uint32_t r = 0; r < rows; ++r) {
+    const uint8_t* weights = p.args.weight + uint64_t{row + r} * p.row_bytes;
+    PrefetchNext(p, weights, column);
+    p.unpack(weights + first_byte, columns / p.info.block_elements, scratch.row_values[r],
+             scratch.row_scales[r], scratch.row_offsets[r]);
+  }
+  const auto* values = reinterpret_cast<const uint32_t*>(scratch.row_values);
+  auto* tile_values = reinterpret_cast<uint32_t*>(scratch.tile_values);
+  for (uint32_t word = 0; word < columns / 4; word += 16) {
+    Transpose16x16(values + word, kTileColumns / 4, tile_values + 16 * word);
+  }
+  const uint32_t groups = columns / p.form.group_elements;
+  for (uint32_t g = 0; g < groups; g += 16) {
+    Transpose16x16(reinterpret_cast<const uint32_t*>(scratch.row_scales[0] + g), kTileGroups,
+                   reinterpret_cast<uint32_t*>(scratch.tile_scales + 16 * g));
+    if (!p.form.has_offset) continue;
+    Transpose16x16(reinterpret_cast<const uint32_t*>(scratch.row_offsets[0] + g), kTileGroups,
+                   reinterpret_cast<uint32_t*>(scratch.tile_offsets + 16 * g));
+  }
+  return {scratch.tile_values, scratch.tile_scales, scratch.tile_offsets, groups};
+}
+
+TokensView TokensAt(const Product& p, uint32_t token, uint32_t column) {
+  const uint64_t stride_bytes = p.layout.token_bytes();
+  const uint8_t* record = p.args.quantized + token * stride_bytes;
+  const uint64_t group_bytes = uint64_t{4} * (column / p.form.group_elements);
+  const uint32_t group = p.form.group_elements;
+  const uint8_t* scales = record + p.layout.scales() + uint64_t{4} * (column / 32);
+  const uint8_t* scaled_sums = record + p.layout.scaled_sums(group) + group_bytes;
+  const uint8_t* negative_sums = record + p.layout.negative_sums(group) + group_bytes;
+  return {reinterpret_cast<const int8_t*>(record + p.layout.values() + column),
+          reinterpret_cast<const float*>(scales), reinterpret_cast<const float*>(scaled_sums),
+          reinterpret_cast<const int32_t*>(negative_sums), stride_bytes};
+}
+
+void MultiplyTokens(const Product& p, const TileView& tile, uint32_t token, uint32_t tokens,
+                    uint32_t column, float (*sums)[kTileRows]) {
+  for (uint32_t t = 0; t < tokens;) {
+    const uint32_t left = std::min(tokens - t, kMaxTileTokens);
+    const int log2 = left >= 8 ? 3 : left >= 4 ? 2 : left >= 2 ? 1 : 0;
+    p.kernels.multiply[log2](tile, TokensAt(p, token + t, column), sums[t]);
+    t += 1u << log2;
+  }
+}
+
+// Up to kSumTiles tiles of rows from `row` on, times up to kSumTokens tokens from `token` on.
+void MultiplyPanel(const Product& p, uint32_t row, uint32_t rows, uint32_t token, uint32_t tokens,
+                   Scratch& scratch) {
+  const uint32_t tiles = static_cast<uint32_t>(CeilDiv(rows, kTileRows));
+  for (uint32_t i = 0; i < tiles; ++i) {
+    std::fill_n(scratch.sums[i][0], tokens * kTileRows, 0.0f);
+  }
+  for (uint32_t column = 0; column < p.args.columns; column += kTileColumns) {
+    const uint32_t columns = std::min(kTileColumns, p.args.columns - column);
+    for (uint32_t i = 0; i < tiles; ++i) {
+      const uint32_t first = row + i * kTileRows;
+      const uint32_t count = std::min(kTileRows, row + rows - first);
+      const TileView tile = BuildTile(p, first, count, column, columns, scratch);
+      MultiplyTokens(p, tile, token, tokens, column, scratch.sums[i]);
+    }
+  }
+  for (uint32_t t = 0; t < tokens; ++t) {
+    for (uint32_t r = 0; r < rows; ++r) {
+      StoreOutput(p.args, token + t, row + r, scratch.sums[r / kTileRows][t][r % kTileRows]);
+    }
+  }
+}
+
+#endif  // a supported target
+
+void QuantizedRows(const MatMulArgs& args, uint32_t begin, uint32_t end, uint8_t* scratch_bytes) {
+#if HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX3_DL
+  Scratch& scratch = *reinterpret_cast<Scratch*>(scratch_bytes);
+  const Product product = {args,
+                           GetDTypeInfo(args.dtype),
+                           GroupFormOf(args.dtype),
+                           QuantizedLayout(args.columns),
+                           GetUnpack(args.dtype),
+                           GetTileKernels(args.dtype),
+                           RowBytes(args.dtype, args.columns)};
+  const uint32_t panel_rows = (args.tokens >= kManyTokens ? kSumTiles : 1) * kTileRows;
+  for (uint32_t token = 0; token < args.tokens; token += kSumTokens) {
+    const uint32_t tokens = std::min(kSumTokens, args.tokens - token);
+    for (uint32_t row = begin; row < end; row += panel_rows) {
+      MultiplyPanel(product, row, std::min(panel_rows, end - row), token, tokens, scratch);
+    }
+  }
+#else
+  (void)args, (void)begin, (void)end, (void)scratch_bytes;
+  WEIR_CHECK(false && "the CPU lacks AVX2");
+#endif
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace weir
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace weir {
+
+HWY_EXPORT(QuantizedRows);
+
+void MultiplyQuantizedRows(const MatMulArgs& args, uint32_t begin, uint32_t end, uint8_t* scratch) {
+  HWY_DYNAMIC_DISPATCH(QuantizedRows)(args, begin, end, scratch);
+}
+
+}  // namespace weir
+#endif  // HWY_ONCE

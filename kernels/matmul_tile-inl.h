@@ -1,0 +1,246 @@
+// The integer core of matrix products: a tile of 16 weight rows times a few tokens, for the
+// instruction set being compiled.
+//
+// A tile's values are stored [columns / 4][16 rows][4], so that one 32-bit lane holds four
+// consecutive columns of one row: the byte products with four columns of a token, broadcast to all
+// lanes, add up within the lane, and no sum ever crosses lanes.
+#if defined(WEIR_KERNELS_MATMUL_TILE_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef WEIR_KERNELS_MATMUL_TILE_INL_H_
+#undef WEIR_KERNELS_MATMUL_TILE_INL_H_
+#else
+#define WEIR_KERNELS_MATMUL_TILE_INL_H_
+#endif
+
+#include <cstdint>
+#include <cstring>
+
+#include "hwy/highway.h"
+#include "kernels/group_form.h"
+
+#if HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX3_DL
+
+// Highway 1.0.3 asks the compiler for AVX-VNNI in its AVX3_DL target where it checks the CPU for
+// AVX512-VNNI; the functions below name the latter themselves.
+#undef WEIR_TILE_ATTRIBUTE
+#if HWY_TARGET == HWY_AVX3_DL
+#define WEIR_TILE_ATTRIBUTE __attribute__((target(HWY_TARGET_STR ",avx512vnni")))
+#else
+#define WEIR_TILE_ATTRIBUTE
+#endif
+
+HWY_BEFORE_NAMESPACE();
+namespace weir {
+namespace HWY_NAMESPACE {
+namespace hn = hwy::HWY_NAMESPACE;
+
+struct TileView {
+  const uint8_t* values;  // [columns / 4][16][4], 64-byte aligned
+  const float* scales;    // [groups][16]
+  const float* offsets;   // [groups][16]; unused without offsets
+  uint32_t groups;
+};
+
+// The same columns of consecutive tokens; see QuantizedLayout. The pointers are the first token's.
+struct TokensView {
+  const int8_t* values;
+  const float* scales;           // of 32 columns, whatever the weight's groups
+  const float* scaled_sums;      // of the weight's groups
+  const int32_t* negative_sums;  // of the weight's groups
+  uint64_t stride_bytes;
+};
+
+template <typename T>
+inline const T* Advance(const T* pointer, uint64_t bytes) {
+  return reinterpret_cast<const T*>(reinterpret_cast<const uint8_t*>(pointer) + bytes);
+}
+
+using Df = hn::CappedTag<float, 16>;
+using Di = hn::RebindToSigned<Df>;
+using Vf = hn::VFromD<Df>;
+using Vi = hn::VFromD<Di>;
+constexpr uint32_t kLanes = HWY_TARGET == HWY_AVX2 ? 8 : 16;
+
+inline Vi LoadInts(const void* from) { return hn::Load(Di(), static_cast<const int32_t*>(from)); }
+inline Vi BroadcastBytes4(const int8_t* from) {
+  int32_t word;
+  memcpy(&word, from, sizeof(word));
+  return hn::Set(Di(), word);
+}
+
+#if HWY_TARGET != HWY_AVX3_DL
+// Products of unsigned and signed bytes, added in pairs to int16. Exact while 254 * max(u) < 2^15.
+inline Vi MultiplyPairs(Vi u, Vi q) {
+#if HWY_TARGET == HWY_AVX2
+  return Vi{_mm256_maddubs_epi16(u.raw, q.raw)};
+#else
+  return Vi{_mm512_maddubs_epi16(u.raw, q.raw)};
+#endif
+}
+inline Vi Add16(Vi a, Vi b) {
+#if HWY_TARGET == HWY_AVX2
+  return Vi{_mm256_add_epi16(a.raw, b.raw)};
+#else
+  return Vi{_mm512_add_epi16(a.raw, b.raw)};
+#endif
+}
+inline Vi WidenPairs(Vi pairs) {
+#if HWY_TARGET == HWY_AVX2
+  return Vi{_mm256_madd_epi16(pairs.raw, _mm256_set1_epi16(1))};
+#else
+  return Vi{_mm512_madd_epi16(pairs.raw, _mm512_set1_epi16(1))};
+#endif
+}
+// |w| and q with the sign of w: their product is w * q, and |w| <= 128 keeps pairs exact.
+inline Vi Magnitude(Vi w) {
+#if HWY_TARGET == HWY_AVX2
+  return Vi{_mm256_abs_epi8(w.raw)};
+#else
+  return Vi{_mm512_abs_epi8(w.raw)};
+#endif
+}
+inline Vi WithSignOf(Vi w, Vi q) {
+#if HWY_TARGET == HWY_AVX2
+  return Vi{_mm256_sign_epi8(q.raw, w.raw)};
+#else
+  const __mmask64 negative = _mm512_movepi8_mask(w.raw);
+  return Vi{_mm512_mask_sub_epi8(q.raw, negative, _mm512_setzero_si512(), q.raw)};
+#endif
+}
+#endif  // without VNNI
+
+// A group's dot products (u - zero) . q, one row a lane, of kTokens tokens.
+template <uint32_t kGroup, uint32_t kZeroShift, uint32_t kMaxValue, int kTokens>
+WEIR_TILE_ATTRIBUTE HWY_INLINE void GroupDots(const uint8_t* values, const TokensView& tokens,
+                                              uint32_t g, Vi* HWY_RESTRICT dots) {
+  constexpr uint32_t kSteps = kGroup / 4;
+  const int8_t* q = tokens.values + g * kGroup;
+  constexpr bool kSigned = HWY_TARGET != HWY_AVX3_DL && kMaxValue > 127;
+  for (int t = 0; t < kTokens; ++t) {
+    dots[t] = hn::Zero(Di());
+    if constexpr (kZeroShift != 0 && !kSigned) {
+      const int32_t* sums = Advance(tokens.negative_sums, t * tokens.stride_bytes);
+      dots[t] = hn::ShiftLeft<kZeroShift>(hn::Set(Di(), sums[g]));
+    }
+  }
+#if HWY_TARGET == HWY_AVX3_DL
+  for (uint32_t s = 0; s < kSteps; ++s) {
+    const Vi u = LoadInts(values + s * 64);
+    for (int t = 0; t < kTokens; ++t) {
+      const Vi q4 = BroadcastBytes4(q + t * tokens.stride_bytes + 4 * s);
+      dots[t] = Vi{_mm512_dpbusd_epi32(dots[t].raw, u.raw, q4.raw)};
+    }
+  }
+#else
+  // As many steps as an int16 can hold before it is widened.
+  constexpr uint32_t kFits = kSigned ? 1 : 32767 / (254 * kMaxValue);
+  constexpr uint32_t kRun = kFits < kSteps ? (kFits & (kFits - 1) ? 4 : kFits) : kSteps;
+  static_assert(kSteps % kRun == 0 && kRun <= kFits);
+  for (uint32_t s = 0; s < kSteps; s += kRun) {
+    Vi pairs[kTokens];
+    for (uint32_t r = s; r < s + kRun; ++r) {
+      Vi u = LoadInts(values + r * 64);
+      if constexpr (kSigned) u = hn::Xor(u, hn::Set(Di(), static_cast<int32_t>(0x80808080u)));
+      const Vi magnitude = kSigned ? Magnitude(u) : u;
+      for (int t = 0; t < kTokens; ++t) {
+        Vi q4 = BroadcastBytes4(q + t * tokens.stride_bytes + 4 * r);
+        if constexpr (kSigned) q4 = WithSignOf(u, q4);
+        const Vi products = MultiplyPairs(magnitude, q4);
+        pairs[t] = r == s ? products : Add16(pairs[t], products);
+      }
+    }
+    for (int t = 0; t < kTokens; ++t) dots[t] = hn::Add(dots[t], WidenPairs(pairs[t]));
+  }
+#endif
+}
+
+// sums[kTokens][16] += the tile times the tokens, in the order that kernels/matmul_cpu.h states.
+template <uint32_t kGroup, uint32_t kZeroShift, bool kHasOffset, uint32_t kMaxValue, int kTokens>
+WEIR_TILE_ATTRIBUTE void MultiplyTile(const TileView& tile, const TokensView& tokens, float* sums) {
+  const Df d;
+  for (uint32_t half = 0; half < 16; half += kLanes) {
+    Vf total[kTokens];
+    for (int t = 0; t < kTokens; ++t) total[t] = hn::LoadU(d, sums + 16 * t + half);
+    for (uint32_t g = 0; g < tile.groups; ++g) {
+      Vi dots[kTokens];
+      GroupDots<kGroup, kZeroShift, kMaxValue, kTokens>(
+          tile.values + uint64_t{g} * kGroup * 16 + 4 * half, tokens, g, dots);
+      const Vf scale = hn::Load(d, tile.scales + 16 * g + half);
+      for (int t = 0; t < kTokens; ++t) {
+        const float token_scale = Advance(tokens.scales, t * tokens.stride_bytes)[g * kGroup / 32];
+        const Vf factor = hn::Mul(scale, hn::Set(d, token_scale));
+        total[t] = hn::MulAdd(hn::ConvertTo(d, dots[t]), factor, total[t]);
+      }
+      if constexpr (kHasOffset) {
+        const Vf offset = hn::Load(d, tile.offsets + 16 * g + half);
+        for (int t = 0; t < kTokens; ++t) {
+          const float sum = Advance(tokens.scaled_sums, t * tokens.stride_bytes)[g];
+          total[t] = hn::MulAdd(offset, hn::Set(d, sum), total[t]);
+        }
+      }
+    }
+    for (int t = 0; t < kTokens; ++t) hn::StoreU(total[t], d, sums + 16 * t + half);
+  }
+}
+
+// out[c][r] = in[r][c] for 16 x 16 words; rows of `in` are `stride` words apart.
+#if HWY_TARGET == HWY_AVX2
+inline void Transpose8x8(const uint32_t* in, uint64_t stride, uint32_t* out) {
+  __m256i a[8], b[8];
+  for (int r = 0; r < 8; ++r) {
+    a[r] = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(in + r * stride));
+  }
+  for (int i = 0; i < 8; i += 2) {
+    b[i] = _mm256_unpacklo_epi32(a[i], a[i + 1]);
+    b[i + 1] = _mm256_unpackhi_epi32(a[i], a[i + 1]);
+  }
+  for (int i = 0; i < 8; i += 4) {  // a[i + j]: column j of rows i..i+3, and column 4 + j
+    a[i] = _mm256_unpacklo_epi64(b[i], b[i + 2]);
+    a[i + 1] = _mm256_unpackhi_epi64(b[i], b[i + 2]);
+    a[i + 2] = _mm256_unpacklo_epi64(b[i + 1], b[i + 3]);
+    a[i + 3] = _mm256_unpackhi_epi64(b[i + 1], b[i + 3]);
+  }
+  for (int j = 0; j < 4; ++j) {
+    const __m256i low = _mm256_permute2x128_si256(a[j], a[4 + j], 0x20);
+    const __m256i high = _mm256_permute2x128_si256(a[j], a[4 + j], 0x31);
+    _mm256_store_si256(reinterpret_cast<__m256i*>(out + 16 * j), low);
+    _mm256_store_si256(reinterpret_cast<__m256i*>(out + 16 * (4 + j)), high);
+  }
+}
+inline void Transpose16x16(const uint32_t* in, uint64_t stride, uint32_t* out) {
+  for (int r = 0; r < 16; r += 8) {
+    for (int c = 0; c < 16; c += 8) Transpose8x8(in + r * stride + c, stride, out + 16 * c + r);
+  }
+}
+#else
+inline void Transpose16x16(const uint32_t* in, uint64_t stride, uint32_t* out) {
+  __m512i a[16], b[16];
+  for (int r = 0; r < 16; ++r) a[r] = _mm512_loadu_si512(in + r * stride);
+  for (int i = 0; i < 16; i += 2) {
+    b[i] = _mm512_unpacklo_epi32(a[i], a[i + 1]);
+    b[i + 1] = _mm512_unpackhi_epi32(a[i], a[i + 1]);
+  }
+  for (int i = 0; i < 16; i += 4) {  // a[i + j], quarter k: column 4k + j of rows i..i+3
+    a[i] = _mm512_unpacklo_epi64(b[i], b[i + 2]);
+    a[i + 1] = _mm512_unpackhi_epi64(b[i], b[i + 2]);
+    a[i + 2] = _mm512_unpacklo_epi64(b[i + 1], b[i + 3]);
+    a[i + 3] = _mm512_unpackhi_epi64(b[i + 1], b[i + 3]);
+  }
+  for (int j = 0; j < 4; ++j) {
+    const __m512i even0 = _mm512_shuffle_i32x4(a[j], a[4 + j], 0x88);
+    const __m512i odd0 = _mm512_shuffle_i32x4(a[j], a[4 + j], 0xDD);
+    const __m512i even1 = _mm512_shuffle_i32x4(a[8 + j], a[12 + j], 0x88);
+    const __m512i odd1 = _mm512_shuffle_i32x4(a[8 + j], a[12 + j], 0xDD);
+    _mm512_store_si512(out + 16 * j, _mm512_shuffle_i32x4(even0, even1, 0x88));
+    _mm512_store_si512(out + 16 * (4 + j), _mm512_shuffle_i32x4(odd0, odd1, 0x88));
+    _mm512_store_si512(out + 16 * (8 + j), _mm512_shuffle_i32x4(even0, even1, 0xDD));
+    _mm512_store_si512(out + 16 * (12 + j), _mm512_shuffle_i32x4(odd0, odd1, 0xDD));
+  }
+}
+#endif
+
+}  // namespace HWY_NAMESPACE
+}  // namespace weir
+HWY_AFTER_NAMESPACE();
+
+#endif  // a supported target
+#endif  // include guard of this target
