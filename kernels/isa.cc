@@ -25,11 +25,11 @@ void Choose(int64_t targets) { hwy::GetChosenTarget().Update(targets); }
 
 }  // namespace
 
-std::vector<std::string_view> SupportedIsas() {
+std::vector<std::string> SupportedIsas() {
   const int64_t targets = HardwareTargets();
-  std::vector<std::string_view> names;
+  std::vector<std::string> names;
   for (int64_t target : kTargets) {
-    if (targets & target) names.push_back(hwy::TargetName(target));
+    if (targets & target) names.emplace_back(hwy::TargetName(target));
   }
   return names;
 }
@@ -61,7 +61,7 @@ absl::Status SelectIsa(std::string_view name) {
                                                  "\"; known: AVX2, AVX3, AVX3_DL"));
 }
 
-std::string_view SelectedIsa() {
+std::string SelectedIsa() {
   hwy::ChosenTarget& chosen = hwy::GetChosenTarget();
   if (!chosen.IsInitialized()) Choose(HardwareTargets());
   for (int64_t target : kTargets) {

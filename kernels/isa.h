@@ -4,6 +4,7 @@
 #ifndef WEIR_KERNELS_ISA_H_
 #define WEIR_KERNELS_ISA_H_
 
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -12,7 +13,7 @@
 namespace weir {
 
 // Those that this CPU and operating system can run, best first; empty when even AVX2 is missing.
-std::vector<std::string_view> SupportedIsas();
+std::vector<std::string> SupportedIsas();
 
 // Makes all kernels of the process use `name`; empty: the best. InvalidArgument for an unknown
 // name, FailedPrecondition for one this CPU lacks. The choice is Highway's process-wide dispatch
@@ -20,7 +21,7 @@ std::vector<std::string_view> SupportedIsas();
 absl::Status SelectIsa(std::string_view name);
 
 // What kernels run on now; "none" when the CPU lacks AVX2.
-std::string_view SelectedIsa();
+std::string SelectedIsa();
 
 }  // namespace weir
 
