@@ -33,26 +33,30 @@ class Tokenizer {
   static absl::StatusOr<std::unique_ptr<Tokenizer>> Make(Metadata& metadata);
   virtual ~Tokenizer() = default;
 
-  // Never fails: bytes that are not UTF-8 go through as bytes (byte-level BPE, byte fallback) or as the
-  // unknown token.
-  virtual std::vector<TokenId> Encode(std::string_view text, const EncodeOptions& options) const = 0;
+  // Never fails: bytes that are not UTF-8 go through as bytes (byte-level BPE, byte fallback) or as
+  // the unknown token.
+  virtual std::vector<TokenId> Encode(std::string_view text,
+                                      const EncodeOptions& options) const = 0;
 
   // The bytes one token stands for (may be part of a UTF-8 character). Control tokens give their
   // text only when `show_special`; ids out of range give nothing.
   virtual std::string TokenBytes(TokenId id, bool show_special) const = 0;
-  // All of them joined; drops the space that a SentencePiece model puts before the first word when
-  // `add_special`/the file's flags put it there, so that Decode(Encode(text)) == text.
+  // All of them joined, less what Encode put there by the file's flags: one begin token in front,
+  // one end token behind, and the space that SentencePiece puts before a word that begins the text
+  // or follows a special token. So Decode(Encode(text), true) == text, unless the vocabulary cannot
+  // express a byte of the text.
   virtual std::string Decode(absl::Span<const TokenId> ids, bool show_special) const = 0;
 
   virtual uint32_t size() const = 0;
-  virtual std::string_view TokenText(TokenId id) const = 0;             // as stored in the vocabulary
-  virtual std::optional<TokenId> FindToken(std::string_view text) const = 0;  // exact vocabulary entry
+  virtual std::string_view TokenText(TokenId id) const = 0;  // as stored in the vocabulary
+  virtual std::optional<TokenId> FindToken(
+      std::string_view text) const = 0;                    // exact vocabulary entry
   virtual std::optional<TokenId> begin_token() const = 0;  // BOS
   virtual std::optional<TokenId> end_token() const = 0;    // EOS
-  virtual bool IsEndOfGeneration(TokenId id) const = 0;    // EOS, EOT, <|im_end|>, <end_of_turn>, ...
-  virtual bool adds_begin() const = 0;                     // the file's add_bos flag, with the kind's default
+  virtual bool IsEndOfGeneration(TokenId id) const = 0;  // EOS, EOT, <|im_end|>, <end_of_turn>, ...
+  virtual bool adds_begin() const = 0;  // the file's add_bos flag, with the kind's default
   virtual bool adds_end() const = 0;
-  virtual std::string description() const = 0;             // "byte-level BPE, qwen2, 151936 tokens"
+  virtual std::string description() const = 0;  // "byte-level BPE, qwen2, 151936 tokens"
 };
 
 }  // namespace weir
