@@ -1,0 +1,97 @@
+// ProbeMemoryRead of engine/hardware_probe.h.
+#include <algorithm>
+#include <atomic>
+#include <cstring>
+#include <thread>
+
+#include "absl/strings/str_cat.h"
+#include "engine/hardware_probe.h"
+#include "io/clock.h"
+
+namespace weir {
+namespace {
+
+// Between two looks at the clock: about 10 us of reading.
+constexpr uint64_t kPieceBytes = 256 * kKiB;
+constexpr uint32_t kMaxThreads = 1024;
+
+// Reads every byte. Eight sums, so that no addition waits for the one before it.
+uint64_t SumWords(const uint8_t* memory, uint64_t bytes) {
+  constexpr size_t kLanes = 8;
+  uint64_t sums[kLanes] = {};
+  for (uint64_t at = 0; at + sizeof(sums) <= bytes; at += sizeof(sums)) {
+    uint64_t words[kLanes];
+    std::memcpy(words, memory + at, sizeof(words));
+    for (size_t lane = 0; lane < kLanes; ++lane) sums[lane] += words[lane];
+  }
+  uint64_t total = 0;
+  for (const uint64_t sum : sums) total += sum;
+  return total;
+}
+
+// What the threads share: how many are ready, and when they began and ended.
+struct Race {
+  std::atomic<uint32_t> ready = 0;
+  std::atomic<int64_t> start_ns = 0;  // 0: not yet
+  std::atomic<int64_t> last_end_ns = 0;
+  std::atomic<uint64_t> read_bytes = 0;
+  std::atomic<uint64_t> sink = 0;  // keeps the sums, and so the reads, from being optimised away
+};
+
+void ReadOwnPart(absl::Span<const uint8_t> part, int64_t limit_ns, Race* race) {
+  const RealClock clock;
+  race->ready.fetch_add(1);
+  while (race->start_ns.load() == 0) std::this_thread::yield();
+  const int64_t start_ns = race->start_ns.load();
+  uint64_t read_bytes = 0;
+  uint64_t sum = 0;
+  uint64_t at = 0;
+  int64_t now_ns;
+  do {
+    const uint64_t bytes = std::min<uint64_t>(kPieceBytes, part.size() - at);
+    sum += SumWords(part.data() + at, bytes);
+    read_bytes += bytes;
+    at += bytes;
+    if (at == part.size()) at = 0;
+    now_ns = clock.NowNs();
+  } while (now_ns - start_ns < limit_ns);
+  race->read_bytes.fetch_add(read_bytes);
+  race->sink.fetch_add(sum);
+  int64_t last_ns = race->last_end_ns.load();
+  while (last_ns < now_ns && !race->last_end_ns.compare_exchange_weak(last_ns, now_ns)) {
+  }
+}
+
+}  // namespace
+
+absl::StatusOr<MemoryProbeResult> ProbeMemoryRead(absl::Span<const uint8_t> memory,
+                                                  uint32_t threads, int64_t limit_ns) {
+  if (threads == 0 || threads > kMaxThreads || limit_ns <= 0) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("memory probe: ", threads, " threads for ", limit_ns, " ns is not possible"));
+  }
+  const uint64_t part_bytes = AlignDown(memory.size() / threads, 64);
+  if (part_bytes == 0) {
+    return absl::InvalidArgumentError(absl::StrCat("memory probe: ", memory.size(),
+                                                   " bytes are too few for ", threads, " threads"));
+  }
+  Race race;
+  std::vector<std::thread> workers;
+  workers.reserve(threads);
+  for (uint32_t i = 0; i < threads; ++i) {
+    const absl::Span<const uint8_t> part = memory.subspan(i * part_bytes, part_bytes);
+    workers.emplace_back([part, limit_ns, &race] { ReadOwnPart(part, limit_ns, &race); });
+  }
+  while (race.ready.load() < threads) std::this_thread::yield();
+  const int64_t start_ns = RealClock().NowNs();
+  race.start_ns.store(start_ns);
+  for (std::thread& worker : workers) worker.join();
+  MemoryProbeResult result;
+  result.threads = threads;
+  result.read_bytes = race.read_bytes.load();
+  result.seconds = static_cast<double>(race.last_end_ns.load() - start_ns) * 1e-9;
+  result.bytes_per_s = static_cast<double>(result.read_bytes) / std::max(result.seconds, 1e-9);
+  return result;
+}
+
+}  // namespace weir
