@@ -135,7 +135,8 @@ def fuzz_targets():
 def build(preset, targets, log, counts):
     code, output = run_logged(["tools/build", preset, *targets], log)
     if code != 0:
-        counts.fail(f"build {preset}", tail(output))
+        errors = [line for line in output.splitlines() if re.search(r"\b[Ee]rror\b", line)]
+        counts.fail(f"build {preset}", "\n".join(errors[:15]) or tail(output))
     return code == 0
 
 
