@@ -1,0 +1,193 @@
+#include "tools/cmd_probe.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <memory>
+#include <set>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "io/base.h"
+#include "io/file.h"
+#include "io/reader.h"
+#include "tools/exit_codes.h"
+#include "tools/interrupt.h"
+#include "tools/output_file.h"
+#include "tools/progress.h"
+
+namespace weir {
+namespace {
+
+constexpr double kGb = 1e9;
+constexpr double kMaxCellSeconds = 3600;
+constexpr int kMaxRounds = 1000;
+
+// uring where it works; threads always: the fallback must be known, too.
+std::vector<std::string> ReadersHere(std::string* note) {
+  const auto probe = MakeReader("auto", ReaderOptions(), note);
+  if (probe.ok() && (*probe)->name() == "uring") return {"uring", "threads"};
+  return {"threads"};
+}
+
+absl::Status WriteJson(OutputFile* output, const nlohmann::json& document) {
+  absl::Status written =
+      output->Write(document.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
+  written.Update(output->Close());
+  return WithExitCode(ExitCode::kOutput, written);
+}
+
+absl::Status PrintText(const std::string& text) {
+  absl::StatusOr<OutputFile> output = OutputFile::Open("-");
+  if (!output.ok()) return WithExitCode(ExitCode::kOutput, output.status());
+  absl::Status written = output->Write(text);
+  written.Update(output->Close());
+  return WithExitCode(ExitCode::kOutput, written);
+}
+
+absl::StatusOr<std::vector<DiskSweepCell>> MeasureWithProgress(const File& file,
+                                                               const DiskSweepOptions& sweep) {
+  CatchInterrupts();
+  ProgressLine line("probing");
+  uint64_t read_bytes = 0;
+  absl::StatusOr<std::vector<DiskSweepCell>> cells =
+      SweepDisk(file, sweep, [&](int done, int total, const DiskProbeResult& last) {
+        read_bytes += last.read_bytes;
+        line.Update(static_cast<double>(done) / total, read_bytes);
+        return !Interrupted();
+      });
+  line.Finish();
+  if (cells.ok()) return cells;
+  if (absl::IsCancelled(cells.status())) return WithExitCode(InterruptExitCode(), cells.status());
+  const bool is_option = absl::IsInvalidArgument(cells.status());
+  return WithExitCode(is_option ? ExitCode::kUsage : ExitCode::kIo, cells.status());
+}
+
+}  // namespace
+
+absl::StatusOr<DiskSweepOptions> MakeSweep(const ProbeDiskOptions& options) {
+  DiskSweepOptions sweep;
+  if (!options.readers.empty()) sweep.readers = options.readers;
+  if (!options.depths.empty()) sweep.depths = options.depths;
+  if (!options.blocks.empty()) sweep.block_bytes.clear();
+  for (const std::string& block : options.blocks) {
+    WEIR_ASSIGN_OR_RETURN(const uint64_t bytes, ParseBytes(block));
+    sweep.block_bytes.push_back(bytes);
+  }
+  if (!(options.seconds > 0 && options.seconds <= kMaxCellSeconds)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--seconds ", options.seconds, " is not possible: above 0, at most 3600"));
+  }
+  if (options.rounds < 1 || options.rounds > kMaxRounds) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--rounds ", options.rounds, " is not possible: 1 to 1000"));
+  }
+  sweep.cell_ns = static_cast<int64_t>(std::ceil(options.seconds * 1e9));
+  sweep.rounds = options.rounds;
+  return sweep;
+}
+
+nlohmann::json SweepToJson(const File& file, const DiskIdentity& disk,
+                           const std::vector<DiskSweepCell>& cells) {
+  nlohmann::json rows = nlohmann::json::array();
+  for (const DiskSweepCell& cell : cells) {
+    const DiskProbeResult& median = cell.median;
+    nlohmann::json row = {
+        {"reader", median.reader},
+        {"block_bytes", median.block_bytes},
+        {"depth", median.depth},
+        {"gb_per_s", median.bytes_per_s / kGb},
+        {"low_gb_per_s", cell.low_bytes_per_s / kGb},
+        {"high_gb_per_s", cell.high_bytes_per_s / kGb},
+        {"p50_latency_us", static_cast<double>(median.p50_latency_ns) / 1e3},
+        {"p99_latency_us", static_cast<double>(median.p99_latency_ns) / 1e3},
+        {"read_bytes", median.read_bytes},
+        {"kernel_read_bytes", nullptr},
+        {"note", median.note},
+    };
+    if (median.kernel_read_bytes) row["kernel_read_bytes"] = *median.kernel_read_bytes;
+    rows.push_back(std::move(row));
+  }
+  return {{"file", file.path()},
+          {"file_bytes", file.size_bytes()},
+          {"direct", file.is_direct()},
+          {"alignment_bytes", file.alignment_bytes()},
+          {"disk",
+           {{"device", disk.device},
+            {"name", disk.name},
+            {"model", disk.model},
+            {"file_system", disk.file_system}}},
+          {"cells", std::move(rows)}};
+}
+
+std::string SweepToText(const File& file, const DiskIdentity& disk,
+                        const std::vector<DiskSweepCell>& cells) {
+  const auto known = [](const std::string& text) { return text.empty() ? "?" : text; };
+  std::string text = absl::StrFormat(
+      "%s: %s on %s (%s%s%s), %s, alignment %d\n", file.path(), FormatBytes(file.size_bytes()),
+      known(disk.name), known(disk.file_system), disk.model.empty() ? "" : ", ", disk.model,
+      file.is_direct() ? "direct" : "buffered", file.alignment_bytes());
+  absl::StrAppendFormat(&text, "%-8s %10s %6s %8s %17s %10s %10s\n", "reader", "block", "depth",
+                        "GB/s", "low-high", "p50 ms", "p99 ms");
+  std::set<std::string> notes;
+  for (const DiskSweepCell& cell : cells) {
+    const DiskProbeResult& median = cell.median;
+    const std::string range =
+        absl::StrFormat("%.2f-%.2f", cell.low_bytes_per_s / kGb, cell.high_bytes_per_s / kGb);
+    absl::StrAppendFormat(&text, "%-8s %10s %6d %8.2f %17s %10.2f %10.2f\n", median.reader,
+                          FormatBytes(median.block_bytes), median.depth, median.bytes_per_s / kGb,
+                          range, static_cast<double>(median.p50_latency_ns) / 1e6,
+                          static_cast<double>(median.p99_latency_ns) / 1e6);
+    if (!median.note.empty()) notes.insert(median.note);
+  }
+  for (const std::string& note : notes) absl::StrAppend(&text, "note: ", note, "\n");
+  return text;
+}
+
+absl::Status RunProbeDisk(const ProbeDiskOptions& options) {
+  absl::StatusOr<DiskSweepOptions> sweep = MakeSweep(options);
+  if (!sweep.ok()) return WithExitCode(ExitCode::kUsage, sweep.status());
+  const auto file = File::Open(options.file, FileMode::kDirectOrBuffered);
+  if (!file.ok()) return WithExitCode(ExitCode::kBadModel, file.status());
+  const absl::StatusOr<DiskIdentity> disk = IdentifyDisk(**file);
+  if (!disk.ok()) return WithExitCode(ExitCode::kIo, disk.status());
+  absl::StatusOr<OutputFile> json = OutputFile::Open(options.json);
+  if (!json.ok()) return WithExitCode(ExitCode::kOutput, json.status());
+  std::string note;
+  if (options.readers.empty()) sweep->readers = ReadersHere(&note);
+  if (!(*file)->is_direct()) {
+    absl::StrAppend(&note, note.empty() ? "" : "\n",
+                    "Reads are buffered: ", (*file)->buffered_reason(), ".");
+  }
+  if (!note.empty()) std::fprintf(stderr, "%s\n", note.c_str());
+  const absl::StatusOr<std::vector<DiskSweepCell>> cells = MeasureWithProgress(**file, *sweep);
+  if (!cells.ok()) return cells.status();
+  if (options.json != "-") WEIR_RETURN_IF_ERROR(PrintText(SweepToText(**file, *disk, *cells)));
+  if (!json->is_open()) return absl::OkStatus();
+  return WriteJson(&*json, SweepToJson(**file, *disk, *cells));
+}
+
+void AddProbeCommand(CLI::App& app, int* exit_code) {
+  const auto options = std::make_shared<ProbeDiskOptions>();
+  CLI::App* const probe = app.add_subcommand("probe", "Measure what this machine's links deliver");
+  probe->require_subcommand(1);
+  CLI::App* const disk = probe->add_subcommand(
+      "disk", "Read a file in place by block size, depth and reader; nothing is written to it");
+  disk->add_option("file", options->file, "The file to read; larger than the disk's own cache")
+      ->required();
+  disk->add_option("--block", options->blocks, "Bytes of each read, such as 256K,1M,4M")
+      ->delimiter(',');
+  disk->add_option("--depth", options->depths, "Reads in flight, such as 1,8,32")->delimiter(',');
+  disk->add_option("--reader", options->readers,
+                   "uring, threads or auto; without it, all that work here")
+      ->delimiter(',');
+  disk->add_option("--seconds", options->seconds, "Time for one combination in one round")
+      ->capture_default_str();
+  disk->add_option("--rounds", options->rounds, "Visits of each combination; the median is shown")
+      ->capture_default_str();
+  disk->add_option("--json", options->json, "Write the results as JSON to this file (-: stdout)");
+  disk->callback([options, exit_code] { *exit_code = ReportStatus(RunProbeDisk(*options)); });
+}
+
+}  // namespace weir

@@ -1,0 +1,51 @@
+// `weir probe disk FILE`: how fast this file can be read, by block size, depth and reader.
+#ifndef WEIR_TOOLS_CMD_PROBE_H_
+#define WEIR_TOOLS_CMD_PROBE_H_
+
+#include <CLI/CLI.hpp>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "engine/hardware_probe.h"
+#include "engine/saved_ceilings.h"
+#include "nlohmann/json.hpp"
+
+namespace weir {
+
+struct ProbeDiskOptions {
+  std::string file;
+  std::string json;                  // file; "-": standard output instead of the table
+  std::vector<std::string> blocks;   // sizes as ParseBytes takes them; empty: the default
+  std::vector<uint32_t> depths;      // empty: the default
+  std::vector<std::string> readers;  // empty: those that work here, and "auto" says so
+  double seconds = 0.3;              // for one combination in one round
+  int rounds = 3;
+};
+
+// The sweep that the options ask for, with every value checked.
+absl::StatusOr<DiskSweepOptions> MakeSweep(const ProbeDiskOptions& options);
+
+// What --json writes:
+//   {"file", "file_bytes", "direct", "alignment_bytes",
+//    "disk": {"device", "name", "model", "file_system"},
+//    "cells": [{"reader", "block_bytes", "depth", "gb_per_s", "low_gb_per_s", "high_gb_per_s",
+//               "p50_latency_us", "p99_latency_us", "read_bytes", "kernel_read_bytes", "note"}]}
+// gb_per_s is the median round's, in 10^9 bytes; bytes and latencies are of that round.
+// kernel_read_bytes is null where the kernel does not count.
+nlohmann::json SweepToJson(const File& file, const DiskIdentity& disk,
+                           const std::vector<DiskSweepCell>& cells);
+// The same as a table of lines.
+std::string SweepToText(const File& file, const DiskIdentity& disk,
+                        const std::vector<DiskSweepCell>& cells);
+
+// Runs the command; the status carries its exit code.
+absl::Status RunProbeDisk(const ProbeDiskOptions& options);
+
+// Adds the subcommand; when it is chosen, `*exit_code` becomes the process's exit code.
+void AddProbeCommand(CLI::App& app, int* exit_code);
+
+}  // namespace weir
+
+#endif  // WEIR_TOOLS_CMD_PROBE_H_
