@@ -28,6 +28,7 @@ struct Architecture {
   RopeLayout rope_layout = RopeLayout::kHalves;
   GateActivation activation = GateActivation::kSilu;
   bool scales_embedding = false;  // by sqrt(columns)
+  bool ties_output = false;       // released models have no output.weight
   Presence qkv_bias = Presence::kOptional;
   bool query_key_norms = false;
   bool post_norms = false;  // after attention and after the feed-forward, before the residual

@@ -176,7 +176,8 @@ absl::StatusOr<ModelConfig> ConfigOf(const SyntheticSpec& spec, const Metadata& 
     index.tensors.push_back(std::move(tensor));
   };
   pretend("token_embd.weight", {spec.columns, spec.vocabulary});
-  if (!spec.tied_output) pretend("output.weight", {spec.columns, spec.vocabulary});
+  const bool ties = spec.tied_output || FindArchitecture(spec.architecture)->ties_output;
+  if (!ties) pretend("output.weight", {spec.columns, spec.vocabulary});
   if (spec.rope_scaling == "llama3") pretend("rope_freqs.weight", {1});
   if (spec.rope_scaling == "longrope") {
     pretend("rope_factors_short.weight", {1});

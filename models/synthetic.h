@@ -29,7 +29,7 @@ struct SyntheticSpec {
   uint32_t window = 0;  // tokens; only for architectures with sliding windows
   double rope_base = 10000;
   std::string rope_scaling;  // "", "linear", "yarn", "llama3" (a divisor tensor) or "longrope"
-  bool tied_output = false;
+  bool tied_output = false;  // gemma's always is
   // Of the matrices: a format ("Q4_K"), a mix known from llama.cpp ("Q4_K_M", "Q5_K_M"), or
   // "mixed": every format in turn, for tests. Norms, biases and rope factors are F32.
   std::string format = "Q4_K";
