@@ -1,0 +1,210 @@
+// Matrix products of the CPU device, one line per format, instruction set and number of tokens:
+// `GB/s` of weight bytes (the figure that counts for one token) and `GOP/s` (two operations per
+// weight and token, what counts for many). The weights exceed the CPU's near memory and are walked
+// in turn, so that every call reads them from further away. `read` gives what plain reading
+// reaches.
+//
+//   kernels_bench [--threads=N] [--isa=NAME] [--weight_mib=N] [Google Benchmark's flags]
+#include <benchmark/benchmark.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <cstring>
+#include <iostream>
+#include <memory>
+#include <random>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "kernels/cpu_device.h"
+#include "kernels/ops.h"
+
+namespace weir {
+namespace {
+
+constexpr uint32_t kRows = 2048;
+constexpr uint32_t kColumns = 4096;
+
+struct Settings {
+  uint32_t threads = 2;
+  std::string isa;
+  uint64_t weight_mib = 256;
+};
+
+// Weights of one format with moderate scales, several matrices of them, and everything else that a
+// product needs.
+class Bench {
+ public:
+  Bench(const Settings& settings, DType dtype, uint32_t tokens, bool quantized)
+      : dtype_(dtype), tokens_(tokens), quantized_(quantized) {
+    CpuDeviceOptions options;
+    options.threads = settings.threads;
+    options.isa = settings.isa;
+    auto device = MakeCpuDevice(options);
+    if (!device.ok()) {
+      std::cerr << device.status().message() << "\n";
+      return;
+    }
+    device_ = *std::move(device);
+    stream_ = device_->NewStream();
+    matrix_bytes_ = kRows * RowBytes(dtype, kColumns);
+    matrices_ = std::max<uint64_t>(1, settings.weight_mib * kMiB / matrix_bytes_);
+    weights_ = *device_->Allocate(matrices_ * matrix_bytes_, 64);
+    FillWeights();
+    input_ = *device_->Allocate(uint64_t{4} * tokens * kColumns, 64);
+    std::minstd_rand random;
+    auto* input = reinterpret_cast<float*>(input_->data());
+    for (uint64_t i = 0; i < uint64_t{tokens} * kColumns; ++i) {
+      input[i] = static_cast<float>(random() % 2001) * 1e-3f - 1.0f;
+    }
+    quantized_input_ = *device_->Allocate(QuantizedActivationBytes(tokens, kColumns), 64);
+    QuantizeActivations(*stream_, {input, kColumns, quantized_input_->data(), tokens, kColumns});
+    output_ = *device_->Allocate(uint64_t{4} * tokens * kRows, 64);
+  }
+
+  bool ok() const { return device_ != nullptr; }
+  uint64_t matrix_bytes() const { return matrix_bytes_; }
+
+  void RunOne() {
+    MatMulArgs args;
+    if (quantized_) {
+      args.quantized = quantized_input_->data();
+    } else {
+      args.input = reinterpret_cast<const float*>(input_->data());
+      args.input_stride = kColumns;
+    }
+    args.weight = weights_->data() + next_++ % matrices_ * matrix_bytes_;
+    args.dtype = dtype_;
+    args.output = reinterpret_cast<float*>(output_->data());
+    args.output_stride = kRows;
+    args.tokens = tokens_;
+    args.rows = kRows;
+    args.columns = kColumns;
+    MatMul(*stream_, args);
+    stream_->Wait(stream_->Record());
+  }
+
+ private:
+  // Random bytes of which no scale and no float is infinite or so small that arithmetic slows down.
+  void FillWeights() {
+    std::mt19937_64 random(1);
+    uint8_t* bytes = weights_->data();
+    const bool wide_exponent = dtype_ == DType::kF32 || dtype_ == DType::kBF16;
+    const uint64_t element_bytes = GetDTypeInfo(dtype_).block_bytes;
+    for (uint64_t i = 0; i < matrix_bytes_; ++i) {
+      // Bit 6 cleared: a float16's exponent is below that of 2, and an element is just another one.
+      bytes[i] = static_cast<uint8_t>(random() & 0xBF);
+      if (wide_exponent && i % element_bytes == element_bytes - 1) {
+        bytes[i] = static_cast<uint8_t>((bytes[i] & 0x80) | 0x3D);
+      }
+    }
+    for (uint64_t m = 1; m < matrices_; ++m) {
+      memcpy(bytes + m * matrix_bytes_, bytes, matrix_bytes_);
+    }
+  }
+
+  DType dtype_;
+  uint32_t tokens_;
+  bool quantized_;
+  uint64_t matrix_bytes_ = 0, matrices_ = 0, next_ = 0;
+  std::unique_ptr<Device> device_;
+  std::unique_ptr<Buffer> weights_, input_, quantized_input_, output_;
+  std::unique_ptr<Stream> stream_;
+};
+
+void MatMulBench(benchmark::State& state, const Settings& settings, DType dtype, uint32_t tokens,
+                 bool quantized) {
+  Bench bench(settings, dtype, tokens, quantized);
+  if (!bench.ok()) return state.SkipWithError("no device");
+  for (auto _ : state) bench.RunOne();
+  const double calls = static_cast<double>(state.iterations());
+  state.counters["GB/s"] = benchmark::Counter(
+      1e-9 * calls * static_cast<double>(bench.matrix_bytes()), benchmark::Counter::kIsRate);
+  state.counters["GOP/s"] =
+      benchmark::Counter(2e-9 * calls * static_cast<double>(uint64_t{tokens} * kRows * kColumns),
+                         benchmark::Counter::kIsRate);
+}
+
+// Sums the words of a buffer with every worker: what the memory gives at best.
+void ReadBench(benchmark::State& state, const Settings& settings) {
+  CpuDeviceOptions options;
+  options.threads = settings.threads;
+  options.isa = settings.isa;
+  auto device = MakeCpuDevice(options);
+  if (!device.ok()) return state.SkipWithError("no device");
+  auto stream = (*device)->NewStream();
+  const uint64_t bytes = settings.weight_mib * kMiB;
+  auto buffer = *(*device)->Allocate(bytes, 64);
+  struct Sum {
+    const uint8_t* data;
+    uint64_t bytes;
+    void operator()(uint32_t worker, uint32_t workers, CpuStream& cpu) const {
+      const auto* words = reinterpret_cast<const uint64_t*>(data);
+      const uint64_t begin = bytes / 8 * worker / workers, end = bytes / 8 * (worker + 1) / workers;
+      uint64_t sums[16] = {};
+      for (uint64_t i = begin; i + 16 <= end; i += 16) {
+        for (uint64_t j = 0; j < 16; ++j) sums[j] += words[i + j];
+      }
+      memcpy(cpu.scratch(worker), sums, sizeof(sums));  // so that the sums are needed
+    }
+  };
+  auto& cpu = static_cast<CpuStream&>(*stream);
+  for (auto _ : state) {
+    cpu.Launch(Sum{buffer->data(), bytes});
+    stream->Wait(stream->Record());
+  }
+  const double calls = static_cast<double>(state.iterations());
+  state.counters["GB/s"] =
+      benchmark::Counter(1e-9 * calls * static_cast<double>(bytes), benchmark::Counter::kIsRate);
+}
+
+// Value of --name=value among the arguments, which is then removed from them.
+std::string TakeFlag(std::vector<char*>& arguments, std::string_view name) {
+  for (size_t i = 1; i < arguments.size(); ++i) {
+    const std::string_view argument = arguments[i];
+    if (argument.substr(0, name.size()) != name) continue;
+    std::string value(argument.substr(name.size()));
+    arguments.erase(arguments.begin() + static_cast<std::ptrdiff_t>(i));
+    return value;
+  }
+  return "";
+}
+
+void Register(const Settings& settings, DType dtype, uint32_t tokens, bool quantized) {
+  const std::string name = std::string(GetDTypeInfo(dtype).name) + (quantized ? "/q8" : "/f32") +
+                           "/T=" + std::to_string(tokens);
+  benchmark::RegisterBenchmark(
+      name.c_str(),
+      [=](benchmark::State& state) { MatMulBench(state, settings, dtype, tokens, quantized); })
+      ->MeasureProcessCPUTime()
+      ->UseRealTime();
+}
+
+int Main(std::vector<char*> arguments) {
+  Settings settings;
+  const std::string threads = TakeFlag(arguments, "--threads=");
+  const std::string weight_mib = TakeFlag(arguments, "--weight_mib=");
+  settings.isa = TakeFlag(arguments, "--isa=");
+  if (!threads.empty()) settings.threads = static_cast<uint32_t>(std::stoul(threads));
+  if (!weight_mib.empty()) settings.weight_mib = std::stoull(weight_mib);
+  benchmark::RegisterBenchmark("read", [=](benchmark::State& state) { ReadBench(state, settings); })
+      ->MeasureProcessCPUTime()
+      ->UseRealTime();
+  for (const DTypeInfo& info : AllDTypes()) {
+    for (const uint32_t tokens : {1u, 4u, 64u, 512u}) {
+      if (UsesQuantizedActivations(info.dtype)) Register(settings, info.dtype, tokens, true);
+      if (tokens != 4) Register(settings, info.dtype, tokens, false);
+    }
+  }
+  int count = static_cast<int>(arguments.size());
+  benchmark::Initialize(&count, arguments.data());
+  if (benchmark::ReportUnrecognizedArguments(count, arguments.data())) return 1;
+  benchmark::RunSpecifiedBenchmarks();
+  return 0;
+}
+
+}  // namespace
+}  // namespace weir
+
+int main(int argc, char** argv) { return weir::Main(std::vector<char*>(argv, argv + argc)); }
