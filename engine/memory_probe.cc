@@ -15,18 +15,21 @@ namespace {
 constexpr uint64_t kPieceBytes = 256 * kKiB;
 constexpr uint32_t kMaxThreads = 1024;
 
-// Reads every byte. Eight sums, so that no addition waits for the one before it.
+// Reads every byte of whole 64-byte lines. Four sums of two words each, so that no addition waits
+// for the one before it; a baseline vector is wide enough to be faster than any one core's DRAM.
 uint64_t SumWords(const uint8_t* memory, uint64_t bytes) {
-  constexpr size_t kLanes = 8;
-  uint64_t sums[kLanes] = {};
+  using Words = uint64_t __attribute__((vector_size(16)));
+  constexpr size_t kLanes = 4;
+  Words sums[kLanes] = {};
   for (uint64_t at = 0; at + sizeof(sums) <= bytes; at += sizeof(sums)) {
-    uint64_t words[kLanes];
-    std::memcpy(words, memory + at, sizeof(words));
-    for (size_t lane = 0; lane < kLanes; ++lane) sums[lane] += words[lane];
+    for (size_t lane = 0; lane < kLanes; ++lane) {
+      Words words;
+      std::memcpy(&words, memory + at + lane * sizeof(words), sizeof(words));
+      sums[lane] += words;
+    }
   }
-  uint64_t total = 0;
-  for (const uint64_t sum : sums) total += sum;
-  return total;
+  const Words total = sums[0] + sums[1] + sums[2] + sums[3];
+  return total[0] + total[1];
 }
 
 // What the threads share: how many are ready, and when they began and ended.
