@@ -45,6 +45,8 @@ SAMPLES = [
     (rules.type_names, "io/a.h", "struct Context final {};\nenum class AHandler { kA };\n", [1, 2]),
     (rules.type_names, "io/a.h", "using PageManager = int;\nint a_bytes;  // class ACache\n", [1]),
     (rules.environment_variables, "io/a.cc", 'auto* home = std::getenv("HOME");\n', [1]),
+    (rules.include_direction, "tests/bench/a_bench.cc", '#include "engine/engine.h"\n', []),
+    (rules.include_direction, "engine/a.cc", '#include "xxhash.h"\n', [1]),
     (rules.environment_variables, "tools/a.cc", 'auto* home = std::getenv("HOME");\n', []),
     (rules.environment_variables, "io/a.cc", '// getenv\nauto text = "getenv";\n', []),
     (rules.kernel_launches, "kernels/a.cu", "void F() { Run<<<1, 2>>>(); }\n", [1]),
