@@ -11,6 +11,7 @@
 #include "hwy/foreach_target.h"
 #include "hwy/highway.h"
 #include "io/base.h"
+#include "kernels/build_tile-inl.h"
 #include "kernels/cpu_device.h"
 #include "kernels/matmul_cpu.h"
 #include "kernels/matmul_tile-inl.h"
@@ -95,6 +96,7 @@ struct Product {
   GroupForm form;
   QuantizedLayout layout;
   UnpackFn unpack;
+  BuildFn build;  // or null
   TileKernels kernels;
   uint64_t row_bytes;
 };
@@ -112,31 +114,54 @@ inline void PrefetchNext(const Product& p, const uint8_t* row, uint32_t column) 
   }
 }
 
-// Decodes columns [column, column + columns) of `rows` rows from `row` on. Lanes of missing rows
-// keep what they had; nobody reads their sums.
+// `words` words of 16 rows of `stride_bytes`, as [words][16].
+void TransposeRows(const uint8_t* from, uint64_t stride_bytes, uint32_t words, void* to) {
+  const uint8_t* rows[kTileRows];
+  for (uint32_t r = 0; r < kTileRows; ++r) rows[r] = from + r * stride_bytes;
+  auto* out = static_cast<int32_t*>(to);
+  for (uint32_t word = 0; word < words; word += 4) {
+    for (uint32_t r = 0; r < kTileRows; r += kLanes) {
+      Vi four[4];
+      LoadWords(rows + r, 4 * word, four);
+      for (uint32_t i = 0; i < 4; ++i) hn::Store(four[i], Di(), out + 16 * (word + i) + r);
+    }
+  }
+}
+
+// Formats without a builder of their own: row by row, then transposed.
+void BuildByRows(const Product& p, const uint8_t* const* rows, uint32_t blocks, uint32_t columns,
+                 Scratch& scratch) {
+  for (uint32_t r = 0; r < kTileRows; ++r) {
+    p.unpack(rows[r], blocks, scratch.row_values[r], scratch.row_scales[r], scratch.row_offsets[r]);
+  }
+  const auto bytes = [](const auto* from) { return reinterpret_cast<const uint8_t*>(from); };
+  const uint32_t groups = columns / p.form.group_elements;
+  TransposeRows(scratch.row_values[0], kTileColumns, columns / 4, scratch.tile_values);
+  TransposeRows(bytes(scratch.row_scales), 4 * kTileGroups, groups, scratch.tile_scales);
+  if (p.form.has_offset) {
+    TransposeRows(bytes(scratch.row_offsets), 4 * kTileGroups, groups, scratch.tile_offsets);
+  }
+}
+
+// Decodes columns [column, column + columns) of `rows` rows from `row` on. Missing rows are the
+// last one again; nobody reads their sums.
 TileView BuildTile(const Product& p, uint32_t row, uint32_t rows, uint32_t column, uint32_t columns,
                    Scratch& scratch) {
   const uint64_t first_byte = uint64_t{column} / p.info.block_elements * p.info.block_bytes;
-  for (uint32_t r = 0; r < rows; ++r) {
-    const uint8_t* weights = p.args.weight + uint64_t{row + r} * p.row_bytes;
-    PrefetchNext(p, weights, column);
-    p.unpack(weights + first_byte, columns / p.info.block_elements, scratch.row_values[r],
-             scratch.row_scales[r], scratch.row_offsets[r]);
+  const uint8_t* pointers[kTileRows];
+  for (uint32_t r = 0; r < kTileRows; ++r) {
+    const uint8_t* weights = p.args.weight + uint64_t{row + std::min(r, rows - 1)} * p.row_bytes;
+    if (r < rows) PrefetchNext(p, weights, column);
+    pointers[r] = weights + first_byte;
   }
-  const auto* values = reinterpret_cast<const uint32_t*>(scratch.row_values);
-  auto* tile_values = reinterpret_cast<uint32_t*>(scratch.tile_values);
-  for (uint32_t word = 0; word < columns / 4; word += 16) {
-    Transpose16x16(values + word, kTileColumns / 4, tile_values + 16 * word);
+  const uint32_t blocks = columns / p.info.block_elements;
+  if (p.build != nullptr) {
+    p.build(pointers, blocks, {scratch.tile_values, scratch.tile_scales, scratch.tile_offsets});
+  } else {
+    BuildByRows(p, pointers, blocks, columns, scratch);
   }
-  const uint32_t groups = columns / p.form.group_elements;
-  for (uint32_t g = 0; g < groups; g += 16) {
-    Transpose16x16(reinterpret_cast<const uint32_t*>(scratch.row_scales[0] + g), kTileGroups,
-                   reinterpret_cast<uint32_t*>(scratch.tile_scales + 16 * g));
-    if (!p.form.has_offset) continue;
-    Transpose16x16(reinterpret_cast<const uint32_t*>(scratch.row_offsets[0] + g), kTileGroups,
-                   reinterpret_cast<uint32_t*>(scratch.tile_offsets + 16 * g));
-  }
-  return {scratch.tile_values, scratch.tile_scales, scratch.tile_offsets, groups};
+  return {scratch.tile_values, scratch.tile_scales, scratch.tile_offsets,
+          columns / p.form.group_elements};
 }
 
 TokensView TokensAt(const Product& p, uint32_t token, uint32_t column) {
@@ -195,6 +220,7 @@ void QuantizedRows(const MatMulArgs& args, uint32_t begin, uint32_t end, uint8_t
                            GroupFormOf(args.dtype),
                            QuantizedLayout(args.columns),
                            GetUnpack(args.dtype),
+                           GetBuild(args.dtype),
                            GetTileKernels(args.dtype),
                            RowBytes(args.dtype, args.columns)};
   const uint32_t panel_rows = (args.tokens >= kManyTokens ? kSumTiles : 1) * kTileRows;

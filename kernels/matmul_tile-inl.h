@@ -182,62 +182,6 @@ WEIR_TILE_ATTRIBUTE void MultiplyTile(const TileView& tile, const TokensView& to
   }
 }
 
-// out[c][r] = in[r][c] for 16 x 16 words; rows of `in` are `stride` words apart.
-#if HWY_TARGET == HWY_AVX2
-inline void Transpose8x8(const uint32_t* in, uint64_t stride, uint32_t* out) {
-  __m256i a[8], b[8];
-  for (int r = 0; r < 8; ++r) {
-    a[r] = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(in + r * stride));
-  }
-  for (int i = 0; i < 8; i += 2) {
-    b[i] = _mm256_unpacklo_epi32(a[i], a[i + 1]);
-    b[i + 1] = _mm256_unpackhi_epi32(a[i], a[i + 1]);
-  }
-  for (int i = 0; i < 8; i += 4) {  // a[i + j]: column j of rows i..i+3, and column 4 + j
-    a[i] = _mm256_unpacklo_epi64(b[i], b[i + 2]);
-    a[i + 1] = _mm256_unpackhi_epi64(b[i], b[i + 2]);
-    a[i + 2] = _mm256_unpacklo_epi64(b[i + 1], b[i + 3]);
-    a[i + 3] = _mm256_unpackhi_epi64(b[i + 1], b[i + 3]);
-  }
-  for (int j = 0; j < 4; ++j) {
-    const __m256i low = _mm256_permute2x128_si256(a[j], a[4 + j], 0x20);
-    const __m256i high = _mm256_permute2x128_si256(a[j], a[4 + j], 0x31);
-    _mm256_store_si256(reinterpret_cast<__m256i*>(out + 16 * j), low);
-    _mm256_store_si256(reinterpret_cast<__m256i*>(out + 16 * (4 + j)), high);
-  }
-}
-inline void Transpose16x16(const uint32_t* in, uint64_t stride, uint32_t* out) {
-  for (int r = 0; r < 16; r += 8) {
-    for (int c = 0; c < 16; c += 8) Transpose8x8(in + r * stride + c, stride, out + 16 * c + r);
-  }
-}
-#else
-inline void Transpose16x16(const uint32_t* in, uint64_t stride, uint32_t* out) {
-  __m512i a[16], b[16];
-  for (int r = 0; r < 16; ++r) a[r] = _mm512_loadu_si512(in + r * stride);
-  for (int i = 0; i < 16; i += 2) {
-    b[i] = _mm512_unpacklo_epi32(a[i], a[i + 1]);
-    b[i + 1] = _mm512_unpackhi_epi32(a[i], a[i + 1]);
-  }
-  for (int i = 0; i < 16; i += 4) {  // a[i + j], quarter k: column 4k + j of rows i..i+3
-    a[i] = _mm512_unpacklo_epi64(b[i], b[i + 2]);
-    a[i + 1] = _mm512_unpackhi_epi64(b[i], b[i + 2]);
-    a[i + 2] = _mm512_unpacklo_epi64(b[i + 1], b[i + 3]);
-    a[i + 3] = _mm512_unpackhi_epi64(b[i + 1], b[i + 3]);
-  }
-  for (int j = 0; j < 4; ++j) {
-    const __m512i even0 = _mm512_shuffle_i32x4(a[j], a[4 + j], 0x88);
-    const __m512i odd0 = _mm512_shuffle_i32x4(a[j], a[4 + j], 0xDD);
-    const __m512i even1 = _mm512_shuffle_i32x4(a[8 + j], a[12 + j], 0x88);
-    const __m512i odd1 = _mm512_shuffle_i32x4(a[8 + j], a[12 + j], 0xDD);
-    _mm512_store_si512(out + 16 * j, _mm512_shuffle_i32x4(even0, even1, 0x88));
-    _mm512_store_si512(out + 16 * (4 + j), _mm512_shuffle_i32x4(odd0, odd1, 0x88));
-    _mm512_store_si512(out + 16 * (8 + j), _mm512_shuffle_i32x4(even0, even1, 0xDD));
-    _mm512_store_si512(out + 16 * (12 + j), _mm512_shuffle_i32x4(odd0, odd1, 0xDD));
-  }
-}
-#endif
-
 }  // namespace HWY_NAMESPACE
 }  // namespace weir
 HWY_AFTER_NAMESPACE();

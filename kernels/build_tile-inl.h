@@ -1,0 +1,341 @@
+// Decoding 16 rows of a weight straight into a tile (kernels/matmul_tile-inl.h) for the formats
+// that models are mostly made of: packed words are transposed first, so that each vector holds the
+// same bytes of all rows, and decoded then. One vector operation serves 16 rows and nothing is
+// staged. The values, scales and offsets are those of kernels/unpack-inl.h (which serves the other
+// formats and every other use), as the tests of the products assert bit for bit.
+#if defined(WEIR_KERNELS_BUILD_TILE_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef WEIR_KERNELS_BUILD_TILE_INL_H_
+#undef WEIR_KERNELS_BUILD_TILE_INL_H_
+#else
+#define WEIR_KERNELS_BUILD_TILE_INL_H_
+#endif
+
+#include <cstddef>
+#include <cstdint>
+
+#include "hwy/highway.h"
+#include "kernels/matmul_tile-inl.h"
+#include "kernels/quant_blocks.h"
+
+#if HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX3_DL
+
+HWY_BEFORE_NAMESPACE();
+namespace weir {
+namespace HWY_NAMESPACE {
+
+// Where a tile is written; layouts as in TileView.
+struct TileBuffers {
+  uint8_t* values;
+  float* scales;
+  float* offsets;
+};
+
+// Decodes `count` blocks of each of the 16 rows.
+using BuildFn = void (*)(const uint8_t* const* rows, uint32_t count, const TileBuffers& tile);
+
+inline __m128i Load16(const uint8_t* from) {
+  return _mm_loadu_si128(reinterpret_cast<const __m128i*>(from));
+}
+
+// Four words at byte `at` of kLanes rows: words[i] holds word i of every row.
+HWY_INLINE void LoadWords(const uint8_t* const* rows, uint64_t at, Vi* HWY_RESTRICT words) {
+#if HWY_TARGET == HWY_AVX2
+  __m256i in[4];  // rows i and 4 + i
+  for (int i = 0; i < 4; ++i) {
+    in[i] = _mm256_inserti128_si256(_mm256_castsi128_si256(Load16(rows[i] + at)),
+                                    Load16(rows[4 + i] + at), 1);
+  }
+  const __m256i a = _mm256_unpacklo_epi32(in[0], in[1]), b = _mm256_unpackhi_epi32(in[0], in[1]);
+  const __m256i c = _mm256_unpacklo_epi32(in[2], in[3]), d = _mm256_unpackhi_epi32(in[2], in[3]);
+  words[0] = Vi{_mm256_unpacklo_epi64(a, c)};
+  words[1] = Vi{_mm256_unpackhi_epi64(a, c)};
+  words[2] = Vi{_mm256_unpacklo_epi64(b, d)};
+  words[3] = Vi{_mm256_unpackhi_epi64(b, d)};
+#else
+  __m512i in[4];  // rows i, 4 + i, 8 + i and 12 + i
+  for (int i = 0; i < 4; ++i) {
+    in[i] = _mm512_castsi128_si512(Load16(rows[i] + at));
+    // Loads that broadcast under a mask need no shuffle.
+    in[i] = _mm512_mask_broadcast_i32x4(in[i], 0x00F0, Load16(rows[4 + i] + at));
+    in[i] = _mm512_mask_broadcast_i32x4(in[i], 0x0F00, Load16(rows[8 + i] + at));
+    in[i] = _mm512_mask_broadcast_i32x4(in[i], 0xF000, Load16(rows[12 + i] + at));
+  }
+  const __m512i a = _mm512_unpacklo_epi32(in[0], in[1]), b = _mm512_unpackhi_epi32(in[0], in[1]);
+  const __m512i c = _mm512_unpacklo_epi32(in[2], in[3]), d = _mm512_unpackhi_epi32(in[2], in[3]);
+  words[0] = Vi{_mm512_unpacklo_epi64(a, c)};
+  words[1] = Vi{_mm512_unpackhi_epi64(a, c)};
+  words[2] = Vi{_mm512_unpacklo_epi64(b, d)};
+  words[3] = Vi{_mm512_unpackhi_epi64(b, d)};
+#endif
+}
+
+// The float16 in the low half of each word.
+HWY_INLINE Vf LowHalves(Vi words) {
+#if HWY_TARGET == HWY_AVX2
+  const __m256i low = _mm256_and_si256(words.raw, _mm256_set1_epi32(0xFFFF));
+  const __m256i packed = _mm256_permute4x64_epi64(_mm256_packus_epi32(low, low), 0x08);
+  return Vf{_mm256_cvtph_ps(_mm256_castsi256_si128(packed))};
+#else
+  return Vf{_mm512_cvtph_ps(_mm512_cvtepi32_epi16(words.raw))};
+#endif
+}
+HWY_INLINE Vf HighHalves(Vi words) { return LowHalves(hn::ShiftRight<16>(words)); }
+
+// The same constant in all four bytes, and shifts to the right of bytes, whose upper bits the masks
+// drop.
+HWY_INLINE Vi Bytes(uint32_t byte) {
+  return hn::Set(Di(), static_cast<int32_t>(byte * 0x01010101u));
+}
+HWY_INLINE Vi LowNibbles(Vi v) { return hn::And(v, Bytes(0x0F)); }
+HWY_INLINE Vi HighNibbles(Vi v) { return hn::And(hn::ShiftRight<4>(v), Bytes(0x0F)); }
+// Byte kByte of each word, unsigned, as a float.
+template <int kByte>
+HWY_INLINE Vf ByteToFloat(Vi v) {
+  if constexpr (kByte > 0) v = hn::ShiftRight<8 * kByte>(v);
+  return hn::ConvertTo(Df(), hn::And(v, hn::Set(Di(), 0xFF)));
+}
+template <int kByte>
+HWY_INLINE Vf SignedByteToFloat(Vi v) {
+  return hn::ConvertTo(Df(), hn::ShiftRight<24>(hn::ShiftLeft<24 - 8 * kByte>(v)));
+}
+
+// Word `word` (four columns) of the rows from `first_row` on.
+HWY_INLINE void StoreWord(const TileBuffers& tile, uint32_t word, uint32_t first_row, Vi value) {
+  hn::Store(value, Di(), reinterpret_cast<int32_t*>(tile.values) + 16 * word + first_row);
+}
+
+// Group scales of four bytes of `integers` times `factor`, to groups `group` to `group` + 3.
+template <bool kSigned>
+HWY_INLINE void StoreFour(float* to, uint32_t group, uint32_t first_row, Vi integers, Vf factor) {
+  const Df d;
+  float* at = to + 16 * group + first_row;
+  if constexpr (kSigned) {
+    hn::Store(hn::Mul(factor, SignedByteToFloat<0>(integers)), d, at);
+    hn::Store(hn::Mul(factor, SignedByteToFloat<1>(integers)), d, at + 16);
+    hn::Store(hn::Mul(factor, SignedByteToFloat<2>(integers)), d, at + 32);
+    hn::Store(hn::Mul(factor, SignedByteToFloat<3>(integers)), d, at + 48);
+  } else {
+    hn::Store(hn::Mul(factor, ByteToFloat<0>(integers)), d, at);
+    hn::Store(hn::Mul(factor, ByteToFloat<1>(integers)), d, at + 16);
+    hn::Store(hn::Mul(factor, ByteToFloat<2>(integers)), d, at + 32);
+    hn::Store(hn::Mul(factor, ByteToFloat<3>(integers)), d, at + 48);
+  }
+}
+
+// Four words of nibbles: the low ones to `word` and on, the high ones to `high_word` and on.
+HWY_INLINE void StoreNibbleWords(const TileBuffers& tile, uint32_t word, uint32_t high_word,
+                                 uint32_t first_row, const Vi* words) {
+  for (uint32_t i = 0; i < 4; ++i) {
+    StoreWord(tile, word + i, first_row, LowNibbles(words[i]));
+    StoreWord(tile, high_word + i, first_row, HighNibbles(words[i]));
+  }
+}
+
+inline void BuildQ4_0(const uint8_t* const* rows, uint32_t count, const TileBuffers& tile) {
+  for (uint32_t b = 0; b < count; ++b) {
+    const uint64_t at = uint64_t{b} * sizeof(BlockQ4_0);
+    for (uint32_t r = 0; r < 16; r += kLanes) {
+      Vi head[4], words[4];
+      LoadWords(rows + r, at, head);
+      LoadWords(rows + r, at + offsetof(BlockQ4_0, qs), words);
+      hn::Store(LowHalves(head[0]), Df(), tile.scales + 16 * b + r);
+      StoreNibbleWords(tile, 8 * b, 8 * b + 4, r, words);
+    }
+  }
+}
+
+inline void BuildQ4_1(const uint8_t* const* rows, uint32_t count, const TileBuffers& tile) {
+  for (uint32_t b = 0; b < count; ++b) {
+    const uint64_t at = uint64_t{b} * sizeof(BlockQ4_1);
+    for (uint32_t r = 0; r < 16; r += kLanes) {
+      Vi head[4], words[4];
+      LoadWords(rows + r, at, head);
+      LoadWords(rows + r, at + offsetof(BlockQ4_1, qs), words);
+      hn::Store(LowHalves(head[0]), Df(), tile.scales + 16 * b + r);
+      hn::Store(HighHalves(head[0]), Df(), tile.offsets + 16 * b + r);
+      StoreNibbleWords(tile, 8 * b, 8 * b + 4, r, words);
+    }
+  }
+}
+
+// Bit 4 of four elements from the lowest four bits of each word: bit i to bit 4 of byte i.
+HWY_INLINE Vi FifthBits(Vi bits) {
+  const Vi four = hn::And(bits, hn::Set(Di(), 0x0F));
+  const Vi spread = hn::Mul(four, hn::Set(Di(), 0x00204081));
+  return hn::ShiftLeft<4>(hn::And(spread, Bytes(1)));
+}
+
+inline void BuildQ5_0(const uint8_t* const* rows, uint32_t count, const TileBuffers& tile) {
+  for (uint32_t b = 0; b < count; ++b) {
+    const uint64_t at = uint64_t{b} * sizeof(BlockQ5_0);
+    for (uint32_t r = 0; r < 16; r += kLanes) {
+      Vi head[4], words[4];
+      LoadWords(rows + r, at, head);
+      LoadWords(rows + r, at + offsetof(BlockQ5_0, qs), words);
+      hn::Store(LowHalves(head[0]), Df(), tile.scales + 16 * b + r);
+      // qh is at bytes 2 to 5.
+      const Vi low_bits = hn::ShiftRight<16>(head[0]);
+      const Vi high_bits = head[1];
+      const auto store = [&](uint32_t word, Vi nibbles, Vi bits) HWY_ATTR {
+        StoreWord(tile, 8 * b + word, r, hn::Or(nibbles, FifthBits(bits)));
+      };
+      store(0, LowNibbles(words[0]), low_bits);
+      store(1, LowNibbles(words[1]), hn::ShiftRight<4>(low_bits));
+      store(2, LowNibbles(words[2]), hn::ShiftRight<8>(low_bits));
+      store(3, LowNibbles(words[3]), hn::ShiftRight<12>(low_bits));
+      store(4, HighNibbles(words[0]), high_bits);
+      store(5, HighNibbles(words[1]), hn::ShiftRight<4>(high_bits));
+      store(6, HighNibbles(words[2]), hn::ShiftRight<8>(high_bits));
+      store(7, HighNibbles(words[3]), hn::ShiftRight<12>(high_bits));
+    }
+  }
+}
+
+inline void BuildQ8_0(const uint8_t* const* rows, uint32_t count, const TileBuffers& tile) {
+  for (uint32_t b = 0; b < count; ++b) {
+    const uint64_t at = uint64_t{b} * sizeof(BlockQ8_0);
+    for (uint32_t r = 0; r < 16; r += kLanes) {
+      Vi head[4], words[4];
+      LoadWords(rows + r, at, head);
+      hn::Store(LowHalves(head[0]), Df(), tile.scales + 16 * b + r);
+      for (uint32_t i = 0; i < 8; i += 4) {
+        LoadWords(rows + r, at + offsetof(BlockQ8_0, qs) + 4 * i, words);
+        for (uint32_t j = 0; j < 4; ++j) {
+          StoreWord(tile, 8 * b + i + j, r, hn::Xor(words[j], Bytes(0x80)));
+        }
+      }
+    }
+  }
+}
+
+// Scales and minima as in UnpackScalesAndMinima, from a block's first four words.
+HWY_INLINE void StoreScalesAndMinima(const TileBuffers& tile, uint32_t group, uint32_t row,
+                                     const Vi* head) {
+  const Vi six = Bytes(0x3F), upper_two = Bytes(0x30);
+  const Vi scales_low = hn::And(head[1], six);
+  const Vi minima_low = hn::And(head[2], six);
+  const Vi scales_high =
+      hn::Or(LowNibbles(head[3]), hn::And(hn::ShiftRight<2>(head[1]), upper_two));
+  const Vi minima_high =
+      hn::Or(HighNibbles(head[3]), hn::And(hn::ShiftRight<2>(head[2]), upper_two));
+  const Vf d = LowHalves(head[0]);
+  const Vf negative_dmin = hn::Neg(HighHalves(head[0]));
+  StoreFour<false>(tile.scales, group, row, scales_low, d);
+  StoreFour<false>(tile.scales, group + 4, row, scales_high, d);
+  StoreFour<false>(tile.offsets, group, row, minima_low, negative_dmin);
+  StoreFour<false>(tile.offsets, group + 4, row, minima_high, negative_dmin);
+}
+
+inline void BuildQ4_K(const uint8_t* const* rows, uint32_t count, const TileBuffers& tile) {
+  for (uint32_t b = 0; b < count; ++b) {
+    const uint64_t at = uint64_t{b} * sizeof(BlockQ4_K);
+    for (uint32_t r = 0; r < 16; r += kLanes) {
+      Vi words[4];
+      LoadWords(rows + r, at, words);
+      StoreScalesAndMinima(tile, 8 * b, r, words);
+      for (uint32_t i = 0; i < 32; i += 4) {  // words of qs; 8 are two groups
+        LoadWords(rows + r, at + offsetof(BlockQ4_K, qs) + 4 * i, words);
+        const uint32_t word = 64 * b + i / 8 * 16 + i % 8;
+        StoreNibbleWords(tile, word, word + 8, r, words);
+      }
+    }
+  }
+}
+
+// A group pair of Q5_K: kBit is the first group's bit of qh.
+template <int kBit>
+HWY_INLINE void StoreFiveBitGroups(const TileBuffers& tile, uint32_t word, uint32_t row,
+                                   const Vi* words, const Vi* qh) {
+  for (uint32_t i = 0; i < 4; ++i) {
+    const Vi low = hn::ShiftLeft<4>(hn::And(hn::ShiftRight<kBit>(qh[i]), Bytes(1)));
+    const Vi high = hn::ShiftLeft<4>(hn::And(hn::ShiftRight<kBit + 1>(qh[i]), Bytes(1)));
+    StoreWord(tile, word + i, row, hn::Or(LowNibbles(words[i]), low));
+    StoreWord(tile, word + 8 + i, row, hn::Or(HighNibbles(words[i]), high));
+  }
+}
+
+inline void BuildQ5_K(const uint8_t* const* rows, uint32_t count, const TileBuffers& tile) {
+  for (uint32_t b = 0; b < count; ++b) {
+    const uint64_t at = uint64_t{b} * sizeof(BlockQ5_K);
+    for (uint32_t r = 0; r < 16; r += kLanes) {
+      Vi words[4], qh[4];
+      LoadWords(rows + r, at, words);
+      StoreScalesAndMinima(tile, 8 * b, r, words);
+      for (uint32_t i = 0; i < 8; i += 4) {
+        LoadWords(rows + r, at + offsetof(BlockQ5_K, qh) + 4 * i, qh);
+        const uint64_t qs = at + offsetof(BlockQ5_K, qs) + 4 * i;
+        LoadWords(rows + r, qs, words);
+        StoreFiveBitGroups<0>(tile, 64 * b + i, r, words, qh);
+        LoadWords(rows + r, qs + 32, words);
+        StoreFiveBitGroups<2>(tile, 64 * b + 16 + i, r, words, qh);
+        LoadWords(rows + r, qs + 64, words);
+        StoreFiveBitGroups<4>(tile, 64 * b + 32 + i, r, words, qh);
+        LoadWords(rows + r, qs + 96, words);
+        StoreFiveBitGroups<6>(tile, 64 * b + 48 + i, r, words, qh);
+      }
+    }
+  }
+}
+
+inline void BuildQ6_K(const uint8_t* const* rows, uint32_t count, const TileBuffers& tile) {
+  const Vi two_bits = Bytes(0x30);
+  for (uint32_t b = 0; b < count; ++b) {
+    const uint64_t at = uint64_t{b} * sizeof(BlockQ6_K);
+    for (uint32_t r = 0; r < 16; r += kLanes) {
+      Vi tail[4], scales[4];
+      LoadWords(rows + r, at + sizeof(BlockQ6_K) - 16, tail);  // d is its last half word
+      LoadWords(rows + r, at + offsetof(BlockQ6_K, scales), scales);
+      const Vf d = HighHalves(tail[3]);
+      for (uint32_t i = 0; i < 4; ++i) {
+        StoreFour<true>(tile.scales, 16 * b + 4 * i, r, scales[i], d);
+      }
+      for (uint32_t i = 0; i < 16; i += 4) {  // words of qh: 8 for each half of the block
+        const uint64_t ql = at + i / 8 * 64 + i % 8 * 4;
+        const uint32_t word = 64 * b + i / 8 * 32 + i % 8;
+        Vi low[4], low32[4], qh[4];
+        LoadWords(rows + r, at + offsetof(BlockQ6_K, qh) + 4 * i, qh);
+        LoadWords(rows + r, ql, low);
+        LoadWords(rows + r, ql + 32, low32);
+        for (uint32_t j = 0; j < 4; ++j) {
+          const Vi bits0 = hn::And(hn::ShiftLeft<4>(qh[j]), two_bits);
+          const Vi bits1 = hn::And(hn::ShiftLeft<2>(qh[j]), two_bits);
+          const Vi bits2 = hn::And(qh[j], two_bits);
+          const Vi bits3 = hn::And(hn::ShiftRight<2>(qh[j]), two_bits);
+          StoreWord(tile, word + j, r, hn::Or(LowNibbles(low[j]), bits0));
+          StoreWord(tile, word + 8 + j, r, hn::Or(LowNibbles(low32[j]), bits1));
+          StoreWord(tile, word + 16 + j, r, hn::Or(HighNibbles(low[j]), bits2));
+          StoreWord(tile, word + 24 + j, r, hn::Or(HighNibbles(low32[j]), bits3));
+        }
+      }
+    }
+  }
+}
+
+// Null for formats that go by way of kernels/unpack-inl.h.
+inline BuildFn GetBuild(DType dtype) {
+  switch (dtype) {
+    case DType::kQ4_0:
+      return &BuildQ4_0;
+    case DType::kQ4_1:
+      return &BuildQ4_1;
+    case DType::kQ5_0:
+      return &BuildQ5_0;
+    case DType::kQ8_0:
+      return &BuildQ8_0;
+    case DType::kQ4_K:
+      return &BuildQ4_K;
+    case DType::kQ5_K:
+      return &BuildQ5_K;
+    case DType::kQ6_K:
+      return &BuildQ6_K;
+    default:
+      return nullptr;
+  }
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace weir
+HWY_AFTER_NAMESPACE();
+
+#endif  // a supported target
+#endif  // include guard of this target
