@@ -1,6 +1,5 @@
 #include "kernels/cpu_device.h"
 
-#include <cpuid.h>
 #include <errno.h>
 #include <pthread.h>
 #include <sched.h>
@@ -17,10 +16,9 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_join.h"
-#include "hwy/targets.h"
 #include "io/base.h"
 #include "kernels/host_memory.h"
+#include "kernels/isa.h"
 #include "kernels/wait_gate.h"
 
 namespace weir {
@@ -239,33 +237,9 @@ class CpuDevice final : public Device {
   TeamStream touch_stream_;  // declared after team_: it waits for it when destroyed
 };
 
-// What of AVX2, FMA and F16C is missing. Baseline instructions only: it runs before anything else.
-std::vector<std::string> MissingInstructions() {
-  uint32_t eax = 0, ebx = 0, ecx = 0, edx = 0, leaf1_ecx = 0;
-  if (__get_cpuid(1, &eax, &ebx, &ecx, &edx)) leaf1_ecx = ecx;
-  ebx = 0;
-  const bool has_leaf7 = __get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) != 0;
-  std::vector<std::string> missing;
-  if (!has_leaf7 || (ebx & bit_AVX2) == 0) missing.push_back("AVX2");
-  if ((leaf1_ecx & bit_FMA) == 0) missing.push_back("FMA");
-  if ((leaf1_ecx & bit_F16C) == 0) missing.push_back("F16C");
-  // Highway also asks whether the operating system saves the wide registers, and for BMI2.
-  if (missing.empty() && (hwy::SupportedTargets() & (HWY_AVX2 | HWY_AVX3 | HWY_AVX3_DL)) == 0) {
-    missing.push_back("BMI2 or the operating system's support for AVX registers");
-  }
-  return missing;
-}
-
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Device>> MakeCpuDevice(const CpuDeviceOptions& options) {
-  const std::vector<std::string> missing = MissingInstructions();
-  if (!missing.empty()) {
-    return absl::FailedPreconditionError(absl::StrCat(
-        "this CPU lacks ", absl::StrJoin(missing, ", "),
-        "; weir needs an x86-64 CPU with AVX2, FMA and F16C (Intel Haswell of 2013, AMD Excavator "
-        "of 2015, or later)."));
-  }
   if (options.threads == 0 || options.threads > kMaxThreads) {
     return absl::InvalidArgumentError(absl::StrCat("a CPU device has 1 to ", kMaxThreads,
                                                    " threads, not ", options.threads, "."));
@@ -273,17 +247,14 @@ absl::StatusOr<std::unique_ptr<Device>> MakeCpuDevice(const CpuDeviceOptions& op
   if (options.queue_capacity == 0) {
     return absl::InvalidArgumentError("the CPU device's queue_capacity must be at least 1.");
   }
-  const int64_t best = hwy::SupportedTargets() & -hwy::SupportedTargets();
-  const std::string isa = hwy::TargetName(best);
-  if (!options.isa.empty() && options.isa != isa) {
-    return absl::UnimplementedError(absl::StrCat("isa ", options.isa, " instead of ", isa));
-  }
+  WEIR_RETURN_IF_ERROR(SelectIsa(options.isa));
   WEIR_ASSIGN_OR_RETURN(std::unique_ptr<Buffer> scratch,
                         MapHostMemory(options.threads * CpuStream::kScratchBytes, 64));
   auto team = std::make_unique<Team>(options.threads, options.queue_capacity, std::move(scratch));
   WEIR_RETURN_IF_ERROR(team->Start());
-  std::string name = absl::StrCat("cpu (", options.threads,
-                                  options.threads == 1 ? " thread, " : " threads, ", isa, ")");
+  std::string name =
+      absl::StrCat("cpu (", options.threads, options.threads == 1 ? " thread, " : " threads, ",
+                   SelectedIsa(), ")");
   return std::make_unique<CpuDevice>(std::move(name), std::move(team));
 }
 

@@ -25,7 +25,8 @@ namespace weir {
 struct CpuDeviceOptions {
   uint32_t threads = 1;  // workers; at least 1
   // Dispatch target for kernels by Highway's name ("AVX2", "AVX3", "AVX3_DL"), or empty for the
-  // best this CPU has. One that the CPU lacks is refused.
+  // best this CPU has. One that the CPU lacks is refused. The choice is the process's
+  // (kernels/isa.h): the latest device made decides for all, so make devices before kernels run.
   std::string isa;
   uint32_t queue_capacity =
       4096;  // kernels enqueued and not yet run; enqueuing more blocks the host

@@ -4,8 +4,8 @@
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/op_elementwise_cpu.cc"
 #define HWY_DISABLED_TARGETS (HWY_SSSE3 | HWY_SSE4)
+#include "hwy/foreach_target.h"  // first of its kind: compiles this file anew per target
 #include "hwy/contrib/math/math-inl.h"
-#include "hwy/foreach_target.h"  // after what must be included once
 #include "hwy/highway.h"
 
 HWY_BEFORE_NAMESPACE();
