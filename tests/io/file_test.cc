@@ -60,7 +60,7 @@ TEST(File, ReportsSizeAndAlignment) {
   }
 }
 
-TEST(File, BufferedOnRequestAndOnTmpfs) {
+TEST(File, BufferedOnRequestAndFilesInMemory) {
   ScratchFile scratch(ScratchFolder(), 5000, 3);
   const auto buffered = File::Open(scratch.path(), FileMode::kBuffered);
   ASSERT_TRUE(buffered.ok()) << buffered.status();

@@ -318,7 +318,7 @@ TEST_P(ReaderContract, OpsAreReusedWhileOthersFly) {
   ReadRandomRanges(reader_.get(), *file, scratch_.content(), kSeed + 1, 40);
 }
 
-TEST_P(ReaderContract, TmpfsIsReadBuffered) {
+TEST_P(ReaderContract, FilesInMemoryToo) {
   if (access("/dev/shm", W_OK) != 0) GTEST_SKIP() << "no /dev/shm here";
   Make(ReaderOptions());
   if (reader_ == nullptr) return;
