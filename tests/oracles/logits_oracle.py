@@ -132,7 +132,7 @@ def compare_one(arguments, oracle: Oracle, label: str, source: list[str], ids) -
             if ids is None:
                 from llama_cpp_logits import tokenize
                 ids = tokenize(arguments.model, pathlib.Path(source[1]).read_text(encoding="utf-8"))
-            candidate = other_logits(arguments.candidate, arguments.model, ids)
+            candidate = other_logits(arguments.candidate, arguments.candidate_model or arguments.model, ids)
         if len(ids) < arguments.least_tokens:
             problems.append(f"{label}: {len(ids)} tokens, at least {arguments.least_tokens} wanted")
         return compare_logits(oracle.logits(ids), candidate, ids), problems
@@ -149,6 +149,8 @@ def parse_arguments():
     parser.add_argument("--activations", choices=sorted(BOUNDS), help="passed on; also chooses the bound on KL "
                         "(without it: weir's default, q8's bound)")
     parser.add_argument("--candidate", choices=["weir", "llama.cpp", "transformers", "plain"], default="weir")
+    parser.add_argument("--candidate-model", metavar="FILE.gguf", help="another file for a stand-in, such as "
+                        "dequantise_gguf.py's")
     parser.add_argument("--each", action="store_true", help="apply the bounds to each text too, not only to all")
     parser.add_argument("--kl", type=float, help="another bound on the mean KL, in nats")
     parser.add_argument("--least-tokens", type=int, default=200)

@@ -84,11 +84,12 @@ def compare_logits(oracle, candidate, ids: list[int], margin: float = 0.1) -> Co
     if tuple(oracle.shape) != tuple(candidate.shape) or oracle.shape[0] != len(ids):
         raise SystemExit(f"shapes differ: oracle {tuple(oracle.shape)}, candidate {tuple(candidate.shape)}, "
                          f"{len(ids)} ids")
+    oracle, candidate = (x.numpy() if isinstance(x, torch.Tensor) else x for x in (oracle, candidate))
     out = Comparison()
     for begin in range(0, len(ids), ROWS_AT_ONCE):
         end = min(begin + ROWS_AT_ONCE, len(ids))
-        p = torch.log_softmax(torch.as_tensor(oracle[begin:end]).double(), dim=-1)
-        q = torch.log_softmax(torch.as_tensor(candidate[begin:end]).double(), dim=-1)
+        p = torch.log_softmax(torch.tensor(oracle[begin:end], dtype=torch.float64), dim=-1)
+        q = torch.log_softmax(torch.tensor(candidate[begin:end], dtype=torch.float64), dim=-1)
         kl = (p.exp() * (p - q)).sum(-1)
         best = p.topk(2, dim=-1)
         clear = best.values[:, 0] - best.values[:, 1] > margin
