@@ -61,7 +61,7 @@ int main(int argc, char** argv) {
   for (const auto& path : files) {
     testing::RegisterTest("FuzzReplay_" WEIR_FUZZ_STEM, path.filename().c_str(), nullptr, nullptr,
                           __FILE__, __LINE__,
-                          [path]() -> ReplayTest* { return new ReplayTest(path); });
+                          [path]() -> weir::ReplayTest* { return new weir::ReplayTest(path); });
   }
   return RUN_ALL_TESTS();
 }
