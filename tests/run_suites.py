@@ -155,18 +155,29 @@ def run_binaries(preset, folders, targets, gtest_filter, log, prefix=()):
     return counts
 
 
+def count_unittest(result):
+    """Counts of a unittest result: a case fails once, however many of its subtests do."""
+    counts = Counts()
+    messages = {}
+    for case, message in result.failures + result.errors:
+        messages.setdefault(getattr(case, "test_case", case), []).append(message)
+    for case, texts in messages.items():
+        counts.fail(str(case), "\n".join(texts))
+    # What fails before a case begins (in setUpClass, say) is no TestCase and was not counted as run.
+    ran = sum(isinstance(case, unittest.TestCase) for case in messages)
+    counts.skipped = len(result.skipped)
+    counts.passed = result.testsRun - ran - counts.skipped
+    return counts
+
+
 def run_python_tests(pattern, log):
-    """Runs unittest files in this process; a case that is skipped says so, like any other."""
+    """Runs unittest files in this process."""
     counts = Counts()
     for path in sorted(ROOT.glob(pattern)):
         suite = unittest.defaultTestLoader.discover(str(path.parent), pattern=path.name,
                                                     top_level_dir=str(path.parent))
         result = unittest.TextTestRunner(stream=log, verbosity=2).run(suite)
-        problems = result.failures + result.errors
-        for case, message in problems:
-            counts.fail(str(case), message)
-        counts.passed += result.testsRun - len(problems) - len(result.skipped)
-        counts.skipped += len(result.skipped)
+        counts.add(count_unittest(result))
     return counts
 
 

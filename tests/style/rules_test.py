@@ -1,5 +1,6 @@
 """Each style rule against samples that it must refuse, and against ones that it must not."""
 
+import io
 import json
 import pathlib
 import sys
@@ -126,6 +127,24 @@ class CountingTest(unittest.TestCase):
             {"name": "Filtered", "status": "NOTRUN", "result": "SUPPRESSED"}]}]})
         self.assertEqual(counts.line(), "1 passed, 1 failed, 1 skipped")
         self.assertEqual(counts.failures, [("A.Bad", "a.cc:1\nno")])
+
+    def test_unittest(self):
+        class Sample(unittest.TestCase):
+            def test_good(self):
+                pass
+
+            def test_bad(self):
+                for number in range(3):
+                    with self.subTest(number=number):
+                        self.fail("no")
+
+            def test_later(self):
+                self.skipTest("later")
+
+        suite = unittest.defaultTestLoader.loadTestsFromTestCase(Sample)
+        result = unittest.TextTestRunner(stream=io.StringIO()).run(suite)
+        self.assertEqual(run_suites.count_unittest(result).line(),
+                         "1 passed, 1 failed, 1 skipped")
 
     def test_crash(self):
         counts = run_suites.count_text(
