@@ -18,6 +18,8 @@ namespace weir {
 namespace {
 
 constexpr uint64_t kMagicHeadBytes = 512;
+// Memory is set aside at once for counts up to this; beyond, it grows with what is really read.
+constexpr uint64_t kTrustedCount = 1 << 19;
 
 // 0 for strings and arrays.
 uint64_t FixedBytes(GgufType type) {
@@ -291,7 +293,7 @@ absl::StatusOr<MetadataValue> GgufParser::ParseArray(const std::string& key) {
 template <typename Stored, typename Kept>
 absl::StatusOr<MetadataValue> GgufParser::ParseNumbers(uint64_t count, const std::string& what) {
   std::vector<Kept> numbers;
-  numbers.reserve(count);
+  numbers.reserve(std::min(count, kTrustedCount));
   constexpr uint64_t kPerTake = HeaderCursor::kWindowBytes / sizeof(Stored) / 4;
   while (numbers.size() < count) {
     const uint64_t take = std::min(kPerTake, count - numbers.size());
@@ -312,7 +314,7 @@ absl::StatusOr<MetadataValue> GgufParser::ParseNumbers(uint64_t count, const std
 
 absl::StatusOr<MetadataValue> GgufParser::ParseBools(uint64_t count, const std::string& what) {
   std::vector<bool> flags;
-  flags.reserve(count);
+  flags.reserve(std::min(count, kTrustedCount));
   while (flags.size() < count) {
     const uint64_t take = std::min(HeaderCursor::kWindowBytes / 4, count - flags.size());
     WEIR_ASSIGN_OR_RETURN(const std::string_view bytes, cursor_.Take(take, what));
@@ -327,7 +329,7 @@ absl::StatusOr<MetadataValue> GgufParser::ParseBools(uint64_t count, const std::
 
 absl::StatusOr<MetadataValue> GgufParser::ParseStrings(uint64_t count, const std::string& what) {
   StringTable strings;
-  strings.Reserve(count);
+  strings.Reserve(std::min(count, kTrustedCount));
   for (uint64_t i = 0; i < count; ++i) {
     WEIR_ASSIGN_OR_RETURN(const uint64_t bytes, cursor_.TakeNumber<uint64_t>(what));
     if (bytes > GgufLimits::kArrayStringBytes) {
@@ -395,8 +397,8 @@ absl::Status GgufParser::SizeTensor(uint32_t type_id, TensorInfo* tensor) const 
 }
 
 absl::Status GgufParser::ParseTensors() {
-  index_.tensors.reserve(tensor_count_);
-  index_.by_name.reserve(tensor_count_);
+  index_.tensors.reserve(std::min(tensor_count_, kTrustedCount / 64));
+  index_.by_name.reserve(std::min(tensor_count_, kTrustedCount / 64));
   for (uint64_t i = 0; i < tensor_count_; ++i) {
     WEIR_ASSIGN_OR_RETURN(TensorInfo tensor, ParseTensor(i));
     if (!index_.by_name.emplace(tensor.name, static_cast<uint32_t>(i)).second) {
