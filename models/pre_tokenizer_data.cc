@@ -77,8 +77,10 @@ constexpr std::string_view kSentenceWords[] = {
     " ?[^(\\s|.,!?\\x{2026}\\x{3002}\\x{ff0c}\\x{3001}\\x{964}\\x{6d4}\\x{60c})]+"};
 constexpr std::string_view kHanKana[] = {
     "[\\x{4e00}-\\x{9fa5}\\x{3040}-\\x{309f}\\x{30a0}-\\x{30ff}]+"};
+// U+0800 to U+4E00 and more, less the white space among them.
 constexpr std::string_view kEastAsian[] = {
-    "[\\x{4e00}-\\x{9fa5}\\x{800}-\\x{4e00}\\x{ac00}-\\x{d7ff}]+"};
+    "[\\x{800}-\\x{167f}\\x{1681}-\\x{1fff}\\x{200b}-\\x{2027}\\x{202a}-\\x{202e}"
+    "\\x{2030}-\\x{205e}\\x{2060}-\\x{2fff}\\x{3001}-\\x{9fa5}\\x{ac00}-\\x{d7ff}]+"};
 // Letters of the alphabets that have case.
 constexpr std::string_view kCasedAlphabets[] = {
     "\\s?["

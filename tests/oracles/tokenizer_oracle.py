@@ -84,7 +84,8 @@ def compare_lines(name, reference, lines, ours, parse_special):
             wrong += 1
             if wrong <= 10:
                 print(
-                    f"  {name}, line {number} {line!r}\n    llama.cpp {list(want)}\n    weir      {got}"
+                    f"  {name}, line {number} {line!r}\n"
+                    f"    llama.cpp {list(want)}\n    weir      {got}"
                 )
     return ids, wrong
 
