@@ -276,8 +276,11 @@ void AttendPartitionSimd(const AttentionArgs& args, uint32_t kv_head, const Atte
     work.part[r].max = kNoScore;
     work.part[r].sum = 0.0f;
     std::fill_n(work.part[r].weighted, work.padded_columns, 0.0f);
-    any_begin = std::min(any_begin, std::max(rows[r].begin, begin));
-    any_end = std::max(any_end, std::min(rows[r].end, end));
+    const uint32_t own_begin = std::max(rows[r].begin, begin);
+    const uint32_t own_end = std::min(rows[r].end, end);
+    if (own_begin >= own_end) continue;
+    any_begin = std::min(any_begin, own_begin);
+    any_end = std::max(any_end, own_end);
   }
   const KvRows kv{args, kv_head};
   for (uint32_t tile = any_begin / kTilePositions * kTilePositions; tile < any_end;

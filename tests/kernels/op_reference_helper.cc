@@ -1,0 +1,118 @@
+#include "tests/kernels/op_reference_helper.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <numeric>
+#include <random>
+
+#include "kernels/cpu_device.h"
+#include "tests/kernels/reference_helper.h"
+
+namespace weir {
+
+void RunOnCpu(uint32_t threads, const std::string& isa,
+              const std::function<void(Stream&)>& enqueue) {
+  CpuDeviceOptions options;
+  options.threads = threads;
+  options.isa = isa;
+  auto device = MakeCpuDevice(options);
+  ASSERT_TRUE(device.ok()) << device.status();
+  const auto stream = (*device)->NewStream();
+  enqueue(*stream);
+  stream->Wait(stream->Record());
+}
+
+std::vector<float> RandomFloats(uint64_t count, uint64_t seed, float scale) {
+  std::mt19937_64 random(seed);
+  std::uniform_real_distribution<float> uniform(-scale, scale);
+  std::vector<float> values(count);
+  for (float& value : values) value = uniform(random);
+  return values;
+}
+
+double ReferenceNearestHalf(float value) {
+  const double magnitude = std::fabs(static_cast<double>(value));
+  if (magnitude == 0) return value;
+  // 11 significant bits; below 2^-14 the spacing stays 2^-24.
+  const double spacing = std::ldexp(1.0, std::max(std::ilogb(magnitude), -14) - 10);
+  const double rounded = std::nearbyint(magnitude / spacing) * spacing;
+  return std::copysign(std::min(rounded, 65504.0), value);
+}
+
+ReferencePages::ReferencePages(const KvLayout& layout, uint32_t positions, uint64_t seed)
+    : layout_(layout), pages_((positions + layout.page_tokens - 1) / layout.page_tokens) {
+  const uint64_t page_bytes = KvPageBytes(layout) + 64;  // garbage between the pages
+  memory_.assign(pages_ * page_bytes, 0x55);             // 0x5555 is 85.3: finite, and large
+  std::vector<uint32_t> order(pages_);
+  std::iota(order.begin(), order.end(), 0);
+  std::shuffle(order.begin(), order.end(), std::mt19937_64(seed));
+  for (uint32_t page : order) table_.push_back(memory_.data() + page * page_bytes);
+}
+
+uint16_t* ReferencePages::Slot(uint32_t position, uint64_t element) const {
+  return reinterpret_cast<uint16_t*>(table_[position / layout_.page_tokens]) + element;
+}
+
+uint16_t ReferencePages::KeyBits(uint32_t position, uint32_t kv_head, uint32_t column) const {
+  const uint64_t row = uint64_t{position % layout_.page_tokens} * layout_.kv_heads + kv_head;
+  return *Slot(position, row * layout_.key_columns + column);
+}
+
+uint16_t ReferencePages::ValueBits(uint32_t position, uint32_t kv_head, uint32_t column) const {
+  const uint64_t keys = uint64_t{layout_.page_tokens} * layout_.kv_heads * layout_.key_columns;
+  const uint64_t row = uint64_t{position % layout_.page_tokens} * layout_.kv_heads + kv_head;
+  return *Slot(position, keys + row * layout_.value_columns + column);
+}
+
+void ReferencePages::FillRandom(uint64_t seed) {
+  std::mt19937_64 random(seed);
+  for (uint8_t* page : table_) {
+    for (uint64_t i = 0; i < KvPageBytes(layout_); i += 2) {
+      // Any sign and fraction, exponents 2^-5 to 2^-1.
+      const uint64_t r = random();
+      const uint16_t bits = static_cast<uint16_t>((r & 0x83ff) | ((10 + (r >> 16) % 5) << 10));
+      memcpy(page + i, &bits, 2);
+    }
+  }
+}
+
+ReferenceAttentionRow ReferenceAttention(const AttentionArgs& args, const ReferencePages& pages,
+                                         uint32_t token, uint32_t head) {
+  const KvLayout& l = args.layout;
+  const uint32_t kv_head = head / (args.heads / l.kv_heads);
+  const int64_t last = args.positions[token];
+  const int64_t first = args.window == 0 ? 0 : std::max<int64_t>(0, last - args.window + 1);
+  const float* query = args.queries + token * args.queries_stride + head * l.key_columns;
+  ReferenceAttentionRow row{std::vector<double>(l.value_columns),
+                            std::vector<double>(l.value_columns), 0,
+                            static_cast<uint32_t>(last - first + 1)};
+  std::vector<double> scores;
+  for (int64_t p = first; p <= last; ++p) {
+    double score = 0, magnitude = 0;
+    for (uint32_t c = 0; c < l.key_columns; ++c) {
+      const double product = query[c] * ReferenceHalf(pages.KeyBits(p, kv_head, c));
+      score += product;
+      magnitude += std::fabs(product);
+    }
+    score *= args.scale;
+    if (args.soft_cap > 0) score = args.soft_cap * std::tanh(score / args.soft_cap);
+    row.score_magnitude = std::max(row.score_magnitude, magnitude * args.scale);
+    scores.push_back(score);
+  }
+  const double max = *std::max_element(scores.begin(), scores.end());
+  double sum = 0;
+  for (double& score : scores) sum += score = std::exp(score - max);
+  for (int64_t p = first; p <= last; ++p) {
+    for (uint32_t c = 0; c < l.value_columns; ++c) {
+      const double part = scores[p - first] / sum * ReferenceHalf(pages.ValueBits(p, kv_head, c));
+      row.output[c] += part;
+      row.magnitude[c] += std::fabs(part);
+    }
+  }
+  return row;
+}
+
+}  // namespace weir

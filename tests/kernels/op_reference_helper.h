@@ -1,0 +1,58 @@
+// Slow double-precision references for the ops that are not matrix products, and a way to run ops
+// on a CPU device of any number of threads. They share no code with kernels/.
+#ifndef WEIR_TESTS_KERNELS_OP_REFERENCE_HELPER_H_
+#define WEIR_TESTS_KERNELS_OP_REFERENCE_HELPER_H_
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "kernels/device.h"
+#include "kernels/ops.h"
+
+namespace weir {
+
+constexpr double kUnitRoundoff = 1.0 / (1 << 24);  // of float32
+
+// Makes a CPU device on `isa` ("": the best), calls `enqueue` with a stream and waits for it.
+void RunOnCpu(uint32_t threads, const std::string& isa,
+              const std::function<void(Stream&)>& enqueue);
+
+// `count` floats, uniform in [-scale, scale].
+std::vector<float> RandomFloats(uint64_t count, uint64_t seed, float scale = 1.0f);
+
+// The float16 value nearest to `value`, ties to even, at most 65504 in magnitude.
+double ReferenceNearestHalf(float value);
+
+// Pages of one layer of one sequence, lying at random places, filled with garbage.
+class ReferencePages {
+ public:
+  ReferencePages(const KvLayout& layout, uint32_t positions, uint64_t seed);
+  uint8_t* const* table() const { return table_.data(); }
+  // What a page holds, by the definition of its layout.
+  uint16_t KeyBits(uint32_t position, uint32_t kv_head, uint32_t column) const;
+  uint16_t ValueBits(uint32_t position, uint32_t kv_head, uint32_t column) const;
+  void FillRandom(uint64_t seed);  // every element uniform in [-1, 1]
+
+ private:
+  uint16_t* Slot(uint32_t position, uint64_t element) const;
+  KvLayout layout_;
+  uint32_t pages_;
+  std::vector<uint8_t> memory_;
+  std::vector<uint8_t*> table_;
+};
+
+// One output row of attention, and what bounds its error.
+struct ReferenceAttentionRow {
+  std::vector<double> output;     // [value_columns]
+  std::vector<double> magnitude;  // [value_columns]: sum of weight * |value|
+  double score_magnitude;         // max over positions of scale * sum |q k|
+  uint32_t positions;             // attended to
+};
+ReferenceAttentionRow ReferenceAttention(const AttentionArgs& args, const ReferencePages& pages,
+                                         uint32_t token, uint32_t head);
+
+}  // namespace weir
+
+#endif  // WEIR_TESTS_KERNELS_OP_REFERENCE_HELPER_H_
