@@ -41,6 +41,8 @@ class Engine::Runner final : public StepRunner, public PassObserver {
   std::function<void(const EngineProgress&)> on_progress_;
 };
 
+Engine::Engine(const Model& model, ModelPlan plan) : model_(model), plan_(std::move(plan)) {}
+
 absl::StatusOr<std::unique_ptr<Engine>> Engine::Open(const Model& model, ModelPlan plan,
                                                      const EngineOptions& options) {
   std::unique_ptr<Engine> engine(new Engine(model, std::move(plan)));
@@ -180,6 +182,7 @@ absl::Status Engine::Forward(Session& session, absl::Span<const TokenId> tokens,
     if (left > 0) next = PassSpec{.head = left <= chunk_tokens && logit_rows > 0};
     if (left == 0 && expect_more) next = PassSpec{.head = true};
     runner_->progress.tokens_done = static_cast<uint32_t>(begin);
+    runner_->progress.chunk_tokens = static_cast<uint32_t>(chunk.size());
     runner_->input = {.tokens = static_cast<uint32_t>(chunk.size()),
                       .logit_rows = rows,
                       .page_tables = session.page_tables()};
@@ -195,18 +198,6 @@ absl::Span<const float> Engine::logits(uint32_t row) const {
   WEIR_CHECK(row < logit_rows_);
   const uint64_t vocabulary = model_.config.vocabulary;
   return absl::MakeConstSpan(workspace_.logits + row * vocabulary, vocabulary);
-}
-
-void Engine::SetCeilings(const Ceilings& ceilings) {
-  const PlanSummary summary = Summarise(program(), plan_.plan);
-  plan_.plan.prediction = Predict({.streamed_bytes = summary.streamed_read_bytes,
-                                   .computed_bytes = program().payload_bytes()},
-                                  ceilings);
-}
-
-absl::Span<uint8_t> Engine::scratch_memory() {
-  const Buffer& larger = ring_->size_bytes() > arena_->size_bytes() ? *ring_ : *arena_;
-  return absl::MakeSpan(larger.data(), larger.size_bytes());
 }
 
 }  // namespace weir

@@ -34,7 +34,8 @@ namespace weir {
 struct EngineProgress {
   uint32_t tokens_done = 0;   // of this Forward
   uint32_t tokens_total = 0;
-  double pass_share = 0;      // of the pass that runs now, 0..1
+  uint32_t chunk_tokens = 0;  // of the pass that runs now
+  double pass_share = 0;      // of that pass, 0..1
   uint64_t bytes_read = 0;    // since the engine opened
 };
 
@@ -83,18 +84,11 @@ class Engine {
   const std::string& reader_note() const { return reader_note_; }  // why io_uring is not used, or empty
   std::string device_name() const { return device_->name(); }
   EngineStats stats() const { return {scheduler_->stats(), reader_->stats()}; }
-  // Updates the prediction with ceilings measured after the plan was made.
-  void SetCeilings(const Ceilings& ceilings);
-
-  // For measuring ceilings before the first Forward: the memory of ring or arena, whichever is larger.
-  absl::Span<uint8_t> scratch_memory();
-  Stream& stream() { return *stream_; }
-  Device& device() { return *device_; }
 
  private:
   class Runner;
 
-  Engine(const Model& model, ModelPlan plan) : model_(model), plan_(std::move(plan)) {}
+  Engine(const Model& model, ModelPlan plan);
   absl::Status Start(const EngineOptions& options);
   absl::Status Allocate();
   absl::Status MakeReaders(const EngineOptions& options);

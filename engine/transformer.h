@@ -67,7 +67,7 @@ class Transformer {
   struct Op {
     OpKind kind;
     uint32_t layer = 0;
-    MatrixPiece piece;           // of the matrix products
+    MatrixPiece piece = {};      // of the matrix products
     uint32_t output_column = 0;  // where the matrix starts in its output row
     const TensorInfo* bias = nullptr;
     bool last_of_matrix = false;  // kAttentionOutput, kDown: post norms may follow

@@ -158,7 +158,7 @@ void Scheduler::StartTransfer(BlockId block, SlotId slot) {
   state.state = State::kFetching;
   state.discard = false;
   state.slot = slot;
-  ++transfers_in_flight_;
+  if (transfers_in_flight_++ == 0) disk_busy_begin_ns_ = machine_.Now();
   if (IsRows(block)) ++rows_in_flight_;
   machine_.Start({.block = block, .slot = slot});
 }
@@ -202,7 +202,7 @@ void Scheduler::HandleEvents() {
 void Scheduler::OnTransferDone(const MachineEvent& event) {
   BlockState& state = blocks_[event.id];
   WEIR_CHECK(state.state == State::kFetching);
-  --transfers_in_flight_;
+  if (--transfers_in_flight_ == 0) stats_.disk_busy_ns += event.end_ns - disk_busy_begin_ns_;
   if (IsRows(event.id)) --rows_in_flight_;
   if (trace_ != nullptr) {
     trace_->Add({Trace::Lane::kDisk, event.id, state.slot, event.begin_ns, event.end_ns});

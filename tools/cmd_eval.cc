@@ -1,0 +1,184 @@
+#include "tools/cmd_eval.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "engine/sampler.h"
+#include "io/base.h"
+#include "nlohmann/json.hpp"
+#include "tools/exit_codes.h"
+#include "tools/interrupt.h"
+#include "tools/model_options.h"
+#include "tools/output_file.h"
+#include "tools/progress.h"
+
+namespace weir {
+namespace {
+
+// Tokens per pass: all of them need a row of logits, which a vocabulary of 262,144 makes a megabyte.
+constexpr uint32_t kEvalChunkTokens = 32;
+
+struct EvalOptions {
+  ModelOptions model;
+  std::string text_file;
+  std::string ids_file;
+  std::string per_token_path;
+  std::string logits_path;
+};
+
+struct EvalOutputs {
+  OutputFile json;
+  OutputFile per_token;
+  OutputFile logits;
+};
+
+// Sums over tokens that have something before them.
+struct EvalSums {
+  double log_probability = 0;
+  uint64_t tokens = 0;
+  uint64_t top1_hits = 0;
+};
+
+absl::Status UsageError(const std::string& message) {
+  return WithExitCode(ExitCode::kUsage, absl::InvalidArgumentError(message));
+}
+
+absl::StatusOr<std::vector<TokenId>> ParseIds(const std::string& text, const std::string& source) {
+  const nlohmann::json array = nlohmann::json::parse(text, nullptr, /*allow_exceptions=*/false);
+  if (!array.is_array()) return UsageError(source + ": expected a JSON array of token ids");
+  std::vector<TokenId> ids;
+  for (const nlohmann::json& item : array) {
+    if (!item.is_number_integer() || item.get<int64_t>() < 0 || item.get<int64_t>() > INT32_MAX) {
+      return UsageError(absl::StrCat(source, ": item ", ids.size(), ": expected a token id"));
+    }
+    ids.push_back(item.get<TokenId>());
+  }
+  return ids;
+}
+
+absl::StatusOr<std::vector<TokenId>> InputTokens(const Model& model, const EvalOptions& options) {
+  if (options.text_file.empty() == options.ids_file.empty()) {
+    return UsageError("give a text with -f FILE, or token ids with --tokens FILE");
+  }
+  std::vector<TokenId> tokens;
+  if (!options.ids_file.empty()) {
+    WEIR_ASSIGN_OR_RETURN(const std::string text, ReadTextFile(options.ids_file));
+    WEIR_ASSIGN_OR_RETURN(tokens, ParseIds(text, options.ids_file));
+  } else {
+    WEIR_ASSIGN_OR_RETURN(const std::string text, ReadTextFile(options.text_file));
+    tokens = model.tokenizer->Encode(text, {.add_special = true, .parse_special = false});
+  }
+  if (tokens.size() < 2) return UsageError("a text of at least two tokens is needed");
+  return tokens;
+}
+
+absl::Status WriteToken(TokenId id, std::optional<double> log_probability, std::optional<TokenId> top1,
+                        OutputFile* file) {
+  if (!file->is_open()) return absl::OkStatus();
+  const nlohmann::json line = {
+      {"id", id},
+      {"logprob", log_probability.has_value() ? nlohmann::json(*log_probability) : nlohmann::json()},
+      {"top1", top1.has_value() ? nlohmann::json(*top1) : nlohmann::json()}};
+  return file->Write(line.dump() + "\n");
+}
+
+// Judges the token after each row of the chunk that was just run.
+absl::Status ScoreChunk(const Engine& engine, const std::vector<TokenId>& tokens, size_t begin, size_t count,
+                        EvalOutputs* outputs, EvalSums* sums) {
+  for (size_t i = 0; i < count; ++i) {
+    const absl::Span<const float> logits = engine.logits(static_cast<uint32_t>(i));
+    if (outputs->logits.is_open()) {
+      WEIR_RETURN_IF_ERROR(outputs->logits.Write(
+          std::string_view(reinterpret_cast<const char*>(logits.data()), logits.size() * sizeof(float))));
+    }
+    if (begin + i + 1 >= tokens.size()) continue;
+    const TokenId next = tokens[begin + i + 1];
+    const TokenId top1 = ArgMax(logits);
+    const double log_probability = LogProbability(logits, next);
+    sums->log_probability += log_probability;
+    sums->top1_hits += top1 == next ? 1 : 0;
+    ++sums->tokens;
+    WEIR_RETURN_IF_ERROR(WriteToken(next, log_probability, top1, &outputs->per_token));
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<EvalSums> Score(Engine& engine, const std::vector<TokenId>& tokens, EvalOutputs* outputs) {
+  EvalSums sums;
+  ProgressLine progress("eval");
+  const std::unique_ptr<Session> session = engine.NewSession();
+  WEIR_RETURN_IF_ERROR(WriteToken(tokens[0], std::nullopt, std::nullopt, &outputs->per_token));
+  const size_t chunk = std::min(engine.plan().shape.chunk_tokens, engine.plan().shape.logit_rows);
+  for (size_t begin = 0; begin < tokens.size(); begin += chunk) {
+    const size_t count = std::min<size_t>(chunk, tokens.size() - begin);
+    const absl::Status status = engine.Forward(*session, absl::MakeConstSpan(tokens).subspan(begin, count),
+                                               static_cast<uint32_t>(count), begin + count < tokens.size());
+    if (absl::IsCancelled(status)) return WithExitCode(InterruptExitCode(), status);
+    if (!status.ok()) return WithExitCode(ExitCode::kIo, status);
+    WEIR_RETURN_IF_ERROR(ScoreChunk(engine, tokens, begin, count, outputs, &sums));
+    progress.Update(static_cast<double>(begin + count) / static_cast<double>(tokens.size()),
+                    engine.stats().reader.bytes_read);
+  }
+  return sums;
+}
+
+absl::StatusOr<EvalOutputs> OpenOutputs(const EvalOptions& options) {
+  WEIR_ASSIGN_OR_RETURN(OutputFile json, OutputFile::Open(options.model.json_path));
+  WEIR_ASSIGN_OR_RETURN(OutputFile per_token, OutputFile::Open(options.per_token_path));
+  WEIR_ASSIGN_OR_RETURN(OutputFile logits, OutputFile::Open(options.logits_path));
+  return EvalOutputs{std::move(json), std::move(per_token), std::move(logits)};
+}
+
+absl::Status Eval(EvalOptions options) {
+  WEIR_ASSIGN_OR_RETURN(EvalOutputs outputs, OpenOutputs(options));
+  WEIR_ASSIGN_OR_RETURN(const std::unique_ptr<Model> model, OpenModel(options.model));
+  WEIR_ASSIGN_OR_RETURN(const std::vector<TokenId> tokens, InputTokens(*model, options));
+  const auto count = static_cast<uint32_t>(std::min<size_t>(tokens.size(), UINT32_MAX));
+  const uint32_t chunk = std::min(count, options.model.chunk_tokens == 0 ? kEvalChunkTokens : options.model.chunk_tokens);
+  options.model.chunk_tokens = chunk;
+  if (options.model.context_tokens == 0) options.model.context_tokens = count;
+  WEIR_ASSIGN_OR_RETURN(
+      PlannedModel planned,
+      PlanFromOptions(*model, options.model, {.min_context_tokens = count, .prompt_tokens = count, .logit_rows = chunk}));
+  WEIR_ASSIGN_OR_RETURN(const std::unique_ptr<Engine> engine,
+                        OpenEngine(*model, std::move(planned.plan), options.model));
+  WEIR_ASSIGN_OR_RETURN(const EvalSums sums, Score(*engine, tokens, &outputs));
+  const double mean = sums.log_probability / static_cast<double>(sums.tokens);
+  const double perplexity = std::exp(-mean);
+  const double top1_share = static_cast<double>(sums.top1_hits) / static_cast<double>(sums.tokens);
+  if (options.model.json_path != "-") {
+    std::printf("%zu tokens, perplexity %.4f (%.4f nats a token), top-1 %.2f %%\n", tokens.size(), perplexity,
+                -mean, 100 * top1_share);
+  }
+  const nlohmann::json json = {{"model", model->path},     {"tokens", tokens.size()},
+                               {"scored", sums.tokens},    {"perplexity", perplexity},
+                               {"nats_per_token", -mean},  {"top1_share", top1_share},
+                               {"activations", options.model.activations}};
+  WEIR_RETURN_IF_ERROR(outputs.json.Write(json.dump(1) + "\n"));
+  WEIR_RETURN_IF_ERROR(outputs.json.Close());
+  WEIR_RETURN_IF_ERROR(outputs.per_token.Close());
+  return outputs.logits.Close();
+}
+
+}  // namespace
+
+void AddEvalCommand(CLI::App& app, int* exit_code) {
+  auto options = std::make_shared<EvalOptions>();
+  CLI::App* command = app.add_subcommand("eval", "perplexity of a text");
+  AddRunOptions(*command, &options->model);
+  command->add_option("-f,--file", options->text_file, "the text");
+  command->add_option("--tokens", options->ids_file, "instead: a JSON array of token ids");
+  command->add_option("--per-token", options->per_token_path, "write one JSON line a token here: id, logprob, top1");
+  command->add_option("--logits", options->logits_path, "write all logits here: float32, [tokens, vocabulary]");
+  command->callback([options, exit_code] { *exit_code = ReportStatus(Eval(*options)); });
+}
+
+}  // namespace weir

@@ -1,0 +1,76 @@
+#include "tools/generate.h"
+
+#include "io/base.h"
+#include "io/clock.h"
+#include "tools/interrupt.h"
+
+namespace weir {
+namespace {
+
+double Rate(double count, double seconds) { return seconds > 0 ? count / seconds : 0; }
+
+double SecondsBetween(int64_t begin_ns, int64_t end_ns) {
+  return static_cast<double>(end_ns - begin_ns) * 1e-9;
+}
+
+// One step of the loop after a token was made: whether and how the generation ends here.
+bool IsFinished(const Engine& engine, const Session& session, const GenerateOptions& options,
+                Generation* result) {
+  if (options.max_tokens >= 0 && result->tokens.size() >= static_cast<uint64_t>(options.max_tokens)) {
+    result->stop = Generation::Stop::kLength;
+    return true;
+  }
+  if (session.position() >= engine.plan().shape.context_tokens) {
+    result->stop = Generation::Stop::kContextFull;
+    return true;
+  }
+  return false;
+}
+
+}  // namespace
+
+double Generation::prompt_tokens_per_s() const { return Rate(prompt_tokens, prompt_s); }
+
+double Generation::decode_tokens_per_s() const { return Rate(static_cast<double>(decode_passes), decode_s); }
+
+absl::StatusOr<Generation> Generate(Engine& engine, Session& session, Sampler& sampler, const Tokenizer& tokenizer,
+                                    absl::Span<const TokenId> prompt, const GenerateOptions& options,
+                                    const std::function<absl::Status(TokenId)>& on_token) {
+  RealClock clock;
+  Generation result;
+  result.prompt_tokens = static_cast<uint32_t>(prompt.size());
+  const int64_t begin_ns = clock.NowNs();
+  std::vector<TokenId> history(session.tokens());
+  history.insert(history.end(), prompt.begin(), prompt.end());
+  absl::Status status = engine.Forward(session, prompt, 1, options.max_tokens != 0 && options.max_tokens != 1);
+  result.first_token_ns = clock.NowNs();
+  result.prompt_s = SecondsBetween(begin_ns, result.first_token_ns);
+  while (status.ok() && options.max_tokens != 0) {
+    const TokenId token = sampler.Sample(engine.logits(0), history);
+    if (tokenizer.IsEndOfGeneration(token) && !options.ignore_end) {
+      result.stop = Generation::Stop::kEndToken;
+      break;
+    }
+    result.tokens.push_back(token);
+    history.push_back(token);
+    WEIR_RETURN_IF_ERROR(on_token(token));
+    if (IsFinished(engine, session, options, &result)) break;
+    if (Interrupted()) {
+      result.stop = Generation::Stop::kInterrupted;
+      break;
+    }
+    const bool last = options.max_tokens >= 0 && result.tokens.size() + 1 >= static_cast<uint64_t>(options.max_tokens);
+    status = engine.Forward(session, {token}, 1, !last);
+    if (!status.ok()) break;
+    ++result.decode_passes;
+    result.decode_s = SecondsBetween(result.first_token_ns, clock.NowNs());
+  }
+  if (absl::IsCancelled(status)) {
+    result.stop = Generation::Stop::kInterrupted;
+    return result;
+  }
+  WEIR_RETURN_IF_ERROR(status);
+  return result;
+}
+
+}  // namespace weir

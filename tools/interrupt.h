@@ -1,0 +1,24 @@
+// SIGINT and SIGTERM as a flag that long work polls, so that a run ends with its footer and a clean process.
+#ifndef WEIR_TOOLS_INTERRUPT_H_
+#define WEIR_TOOLS_INTERRUPT_H_
+
+#include <atomic>
+
+#include "tools/exit_codes.h"
+
+namespace weir {
+
+// From now on the first signal sets the flag; a second one ends the process at once.
+void CatchInterrupts();
+
+// Set by the signals.
+std::atomic<bool>& InterruptFlag();
+bool Interrupted();
+// Forgets an interrupt that was handled (chat: Ctrl-C ends one answer only).
+void ClearInterrupt();
+// kInterrupted or kTerminated, by the last signal.
+ExitCode InterruptExitCode();
+
+}  // namespace weir
+
+#endif  // WEIR_TOOLS_INTERRUPT_H_

@@ -1,0 +1,37 @@
+// weir: one binary, a file for each subcommand (tools/cmd_*.cc).
+
+#include <string>
+
+#include "CLI/CLI.hpp"
+#include "kernels/isa.h"
+#include "tools/cmd_bench.h"
+#include "tools/cmd_chat.h"
+#include "tools/cmd_eval.h"
+#include "tools/cmd_plan.h"
+#include "tools/cmd_run.h"
+#include "tools/cmd_tokenize.h"
+#include "tools/exit_codes.h"
+#include "tools/interrupt.h"
+#include "tools/version.h"
+
+int main(int argc, char** argv) {
+  weir::CatchInterrupts();
+  CLI::App app("weir: runs transformers that do not fit, from stock GGUF files read in place");
+  app.set_version_flag("--version", [] { return weir::VersionText(); });
+  app.require_subcommand(1);
+  int exit_code = static_cast<int>(weir::ExitCode::kOk);
+  weir::AddRunCommand(app, &exit_code);
+  weir::AddChatCommand(app, &exit_code);
+  weir::AddPlanCommand(app, &exit_code);
+  weir::AddTokenizeCommand(app, &exit_code);
+  weir::AddEvalCommand(app, &exit_code);
+  weir::AddBenchCommand(app, &exit_code);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    // --help and --version come this way too, with code 0.
+    const int code = app.exit(error);
+    return code == 0 ? 0 : static_cast<int>(weir::ExitCode::kUsage);
+  }
+  return exit_code;
+}

@@ -1,0 +1,67 @@
+// Options and set-up that every command which runs a model shares: what to open, within which budget,
+// how. Long work reports progress to stderr.
+#ifndef WEIR_TOOLS_MODEL_OPTIONS_H_
+#define WEIR_TOOLS_MODEL_OPTIONS_H_
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "CLI/CLI.hpp"
+#include "absl/status/statusor.h"
+#include "engine/engine.h"
+#include "engine/model.h"
+#include "engine/planner.h"
+
+namespace weir {
+
+// As given; texts are parsed by OpenModel and MakePlannerOptions, which name the option in errors.
+struct ModelOptions {
+  std::string model;
+  std::string dram;          // SIZE
+  std::string resident;      // PERCENT
+  std::string plan_file;
+  std::string reader = "auto";
+  std::string faults;
+  std::string activations = "q8";
+  std::string isa;
+  uint32_t threads = 0;      // 0: as many as this process may use
+  uint32_t context_tokens = 0;
+  uint32_t chunk_tokens = 0;
+  std::string json_path;
+  std::string trace_path;
+};
+
+// MODEL, --dram, --resident, --plan, -c, -b: what decides a plan.
+void AddPlanOptions(CLI::App& command, ModelOptions* options);
+// The above, and --reader, --activations, --isa, --json, --trace: what decides a run.
+void AddRunOptions(CLI::App& command, ModelOptions* options);
+
+absl::StatusOr<std::unique_ptr<Model>> OpenModel(const ModelOptions& options);
+
+// What a run needs of the context beyond -c.
+struct ContextNeeds {
+  uint32_t min_context_tokens = 0;
+  uint32_t prompt_tokens = 0;  // 0: not known; a chunk need not be larger
+  uint32_t logit_rows = 1;
+};
+
+// Measures the ceilings (a fraction of a second) and makes the plan.
+struct PlannedModel {
+  ModelPlan plan;
+  Ceilings ceilings;
+  std::string ceiling_note;  // where the disk's ceiling comes from
+};
+absl::StatusOr<PlannedModel> PlanFromOptions(const Model& model, const ModelOptions& options,
+                                             const ContextNeeds& needs);
+
+// Prints what differs from what was asked (buffered reads, threads instead of io_uring) to stderr.
+absl::StatusOr<std::unique_ptr<Engine>> OpenEngine(const Model& model, ModelPlan plan,
+                                                   const ModelOptions& options);
+
+uint32_t ThreadsFrom(const ModelOptions& options);
+
+}  // namespace weir
+
+#endif  // WEIR_TOOLS_MODEL_OPTIONS_H_

@@ -1,0 +1,59 @@
+#include "tools/text_stream.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdint>
+#include <cstring>
+
+#include "absl/strings/str_cat.h"
+#include "io/base.h"
+#include "tools/exit_codes.h"
+
+namespace weir {
+namespace {
+
+// Length of the character that a lead byte announces; 0 when it is none.
+size_t AnnouncedLength(uint8_t lead) {
+  if (lead >= 0xc2 && lead <= 0xdf) return 2;
+  if (lead >= 0xe0 && lead <= 0xef) return 3;
+  if (lead >= 0xf0 && lead <= 0xf4) return 4;
+  return 0;
+}
+
+}  // namespace
+
+size_t IncompleteUtf8Suffix(std::string_view text) {
+  const size_t most = std::min<size_t>(3, text.size());
+  for (size_t back = 1; back <= most; ++back) {
+    const auto byte = static_cast<uint8_t>(text[text.size() - back]);
+    if ((byte & 0xc0) == 0x80) continue;  // a continuation: look for its lead
+    return AnnouncedLength(byte) > back ? back : 0;
+  }
+  return 0;
+}
+
+absl::Status TextStream::Write(std::string_view bytes) {
+  held_.append(bytes);
+  const size_t keep = IncompleteUtf8Suffix(held_);
+  const absl::Status status = WriteNow(std::string_view(held_).substr(0, held_.size() - keep));
+  held_.erase(0, held_.size() - keep);
+  return status;
+}
+
+absl::Status TextStream::Finish() {
+  WEIR_RETURN_IF_ERROR(WriteNow(held_));
+  held_.clear();
+  return last_ == '\n' ? absl::OkStatus() : WriteNow("\n");
+}
+
+absl::Status TextStream::WriteNow(std::string_view bytes) {
+  if (bytes.empty()) return absl::OkStatus();
+  last_ = bytes.back();
+  const size_t written = std::fwrite(bytes.data(), 1, bytes.size(), file_);
+  if (written == bytes.size() && std::fflush(file_) == 0) return absl::OkStatus();
+  return WithExitCode(ExitCode::kOutput,
+                      absl::UnavailableError(absl::StrCat("standard output: wrote ", written, " of ",
+                                                          bytes.size(), " bytes: ", std::strerror(errno))));
+}
+
+}  // namespace weir
