@@ -89,21 +89,22 @@ def count_text(output, reason):
 
 
 def run_logged(command, log, timeout_s=None, environment=None):
-    """Runs a command from the root, appends its output to the log, returns (exit code, output)."""
-    env = dict(os.environ, **(environment or {}))
+    """Runs a command from the root, its output going to the log as it comes.
+
+    Returns (exit code, output); the exit code is None when it did not end in time.
+    """
     log.write(f"$ {' '.join(map(str, command))}\n")
     log.flush()
+    begin_bytes = os.fstat(log.fileno()).st_size
     try:
-        done = subprocess.run(command, cwd=ROOT, env=env, stdin=subprocess.DEVNULL,
-                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                              timeout=timeout_s, check=False)
-        code, output = done.returncode, done.stdout
-    except subprocess.TimeoutExpired as error:
-        code, output = None, error.stdout or b""
-    text = output.decode("utf-8", "replace")
-    log.write(text)
-    log.flush()
-    return code, text
+        code = subprocess.run(command, cwd=ROOT, env=dict(os.environ, **(environment or {})),
+                              stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
+                              timeout=timeout_s, check=False).returncode
+    except subprocess.TimeoutExpired:
+        code = None
+    with open(log.name, "rb") as written:
+        written.seek(begin_bytes)
+        return code, written.read().decode("utf-8", "replace")
 
 
 def run_gtest(binary, gtest_filter, log, prefix=(), environment=None):
@@ -255,7 +256,8 @@ DEFAULT_SUITES = ["unit", "style", "asan", "tsan", "fuzz"]
 def run_suite(name):
     start = time.monotonic()
     log_path = LOGS / f"{name}.log"
-    with open(log_path, "w", encoding="utf-8") as log:
+    log_path.unlink(missing_ok=True)
+    with open(log_path, "a", encoding="utf-8") as log:
         counts = SUITES[name](log)
     if counts.passed + counts.failed + counts.skipped == 0:
         counts.fail(f"suite {name}", "no test case ran")
