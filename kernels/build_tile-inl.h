@@ -30,15 +30,33 @@ struct TileBuffers {
   float* offsets;
 };
 
+// Where it comes from, and bytes that are wanted soon: each load of words asks for as many of them
+// as it reads itself, so that memory is kept busy evenly. A prefetch never faults; `ahead` may pass
+// the end of anything.
+struct TileSource {
+  const uint8_t* rows[16];
+  const uint8_t* ahead;
+};
+
+// To the second-level memory, which has room for what is not needed at once.
+inline void PrefetchBytes(const uint8_t* from, uint64_t bytes) {
+  for (uint64_t i = 0; i < bytes; i += 64) {
+    _mm_prefetch(reinterpret_cast<const char*>(from + i), _MM_HINT_T1);
+  }
+}
+
 // Decodes `count` blocks of each of the 16 rows.
-using BuildFn = void (*)(const uint8_t* const* rows, uint32_t count, const TileBuffers& tile);
+using BuildFn = void (*)(TileSource& from, uint32_t count, const TileBuffers& tile);
 
 inline __m128i Load16(const uint8_t* from) {
   return _mm_loadu_si128(reinterpret_cast<const __m128i*>(from));
 }
 
-// Four words at byte `at` of kLanes rows: words[i] holds word i of every row.
-HWY_INLINE void LoadWords(const uint8_t* const* rows, uint64_t at, Vi* HWY_RESTRICT words) {
+// Four words at byte `at` of kLanes rows from `first` on: words[i] holds word i of every row.
+HWY_INLINE void LoadWords(TileSource& from, uint32_t first, uint64_t at, Vi* HWY_RESTRICT words) {
+  const uint8_t* const* rows = from.rows + first;
+  PrefetchBytes(from.ahead, 16 * kLanes);
+  from.ahead += 16 * kLanes;
 #if HWY_TARGET == HWY_AVX2
   __m256i in[4];  // rows i and 4 + i
   for (int i = 0; i < 4; ++i) {
@@ -131,26 +149,26 @@ HWY_INLINE void StoreNibbleWords(const TileBuffers& tile, uint32_t word, uint32_
   }
 }
 
-inline void BuildQ4_0(const uint8_t* const* rows, uint32_t count, const TileBuffers& tile) {
+inline void BuildQ4_0(TileSource& from, uint32_t count, const TileBuffers& tile) {
   for (uint32_t b = 0; b < count; ++b) {
     const uint64_t at = uint64_t{b} * sizeof(BlockQ4_0);
     for (uint32_t r = 0; r < 16; r += kLanes) {
       Vi head[4], words[4];
-      LoadWords(rows + r, at, head);
-      LoadWords(rows + r, at + offsetof(BlockQ4_0, qs), words);
+      LoadWords(from, r, at, head);
+      LoadWords(from, r, at + offsetof(BlockQ4_0, qs), words);
       hn::Store(LowHalves(head[0]), Df(), tile.scales + 16 * b + r);
       StoreNibbleWords(tile, 8 * b, 8 * b + 4, r, words);
     }
   }
 }
 
-inline void BuildQ4_1(const uint8_t* const* rows, uint32_t count, const TileBuffers& tile) {
+inline void BuildQ4_1(TileSource& from, uint32_t count, const TileBuffers& tile) {
   for (uint32_t b = 0; b < count; ++b) {
     const uint64_t at = uint64_t{b} * sizeof(BlockQ4_1);
     for (uint32_t r = 0; r < 16; r += kLanes) {
       Vi head[4], words[4];
-      LoadWords(rows + r, at, head);
-      LoadWords(rows + r, at + offsetof(BlockQ4_1, qs), words);
+      LoadWords(from, r, at, head);
+      LoadWords(from, r, at + offsetof(BlockQ4_1, qs), words);
       hn::Store(LowHalves(head[0]), Df(), tile.scales + 16 * b + r);
       hn::Store(HighHalves(head[0]), Df(), tile.offsets + 16 * b + r);
       StoreNibbleWords(tile, 8 * b, 8 * b + 4, r, words);
@@ -165,13 +183,13 @@ HWY_INLINE Vi FifthBits(Vi bits) {
   return hn::ShiftLeft<4>(hn::And(spread, Bytes(1)));
 }
 
-inline void BuildQ5_0(const uint8_t* const* rows, uint32_t count, const TileBuffers& tile) {
+inline void BuildQ5_0(TileSource& from, uint32_t count, const TileBuffers& tile) {
   for (uint32_t b = 0; b < count; ++b) {
     const uint64_t at = uint64_t{b} * sizeof(BlockQ5_0);
     for (uint32_t r = 0; r < 16; r += kLanes) {
       Vi head[4], words[4];
-      LoadWords(rows + r, at, head);
-      LoadWords(rows + r, at + offsetof(BlockQ5_0, qs), words);
+      LoadWords(from, r, at, head);
+      LoadWords(from, r, at + offsetof(BlockQ5_0, qs), words);
       hn::Store(LowHalves(head[0]), Df(), tile.scales + 16 * b + r);
       // qh is at bytes 2 to 5.
       const Vi low_bits = hn::ShiftRight<16>(head[0]);
@@ -191,15 +209,15 @@ inline void BuildQ5_0(const uint8_t* const* rows, uint32_t count, const TileBuff
   }
 }
 
-inline void BuildQ8_0(const uint8_t* const* rows, uint32_t count, const TileBuffers& tile) {
+inline void BuildQ8_0(TileSource& from, uint32_t count, const TileBuffers& tile) {
   for (uint32_t b = 0; b < count; ++b) {
     const uint64_t at = uint64_t{b} * sizeof(BlockQ8_0);
     for (uint32_t r = 0; r < 16; r += kLanes) {
       Vi head[4], words[4];
-      LoadWords(rows + r, at, head);
+      LoadWords(from, r, at, head);
       hn::Store(LowHalves(head[0]), Df(), tile.scales + 16 * b + r);
       for (uint32_t i = 0; i < 8; i += 4) {
-        LoadWords(rows + r, at + offsetof(BlockQ8_0, qs) + 4 * i, words);
+        LoadWords(from, r, at + offsetof(BlockQ8_0, qs) + 4 * i, words);
         for (uint32_t j = 0; j < 4; ++j) {
           StoreWord(tile, 8 * b + i + j, r, hn::Xor(words[j], Bytes(0x80)));
         }
@@ -226,15 +244,15 @@ HWY_INLINE void StoreScalesAndMinima(const TileBuffers& tile, uint32_t group, ui
   StoreFour<false>(tile.offsets, group + 4, row, minima_high, negative_dmin);
 }
 
-inline void BuildQ4_K(const uint8_t* const* rows, uint32_t count, const TileBuffers& tile) {
+inline void BuildQ4_K(TileSource& from, uint32_t count, const TileBuffers& tile) {
   for (uint32_t b = 0; b < count; ++b) {
     const uint64_t at = uint64_t{b} * sizeof(BlockQ4_K);
     for (uint32_t r = 0; r < 16; r += kLanes) {
       Vi words[4];
-      LoadWords(rows + r, at, words);
+      LoadWords(from, r, at, words);
       StoreScalesAndMinima(tile, 8 * b, r, words);
       for (uint32_t i = 0; i < 32; i += 4) {  // words of qs; 8 are two groups
-        LoadWords(rows + r, at + offsetof(BlockQ4_K, qs) + 4 * i, words);
+        LoadWords(from, r, at + offsetof(BlockQ4_K, qs) + 4 * i, words);
         const uint32_t word = 64 * b + i / 8 * 16 + i % 8;
         StoreNibbleWords(tile, word, word + 8, r, words);
       }
@@ -254,37 +272,37 @@ HWY_INLINE void StoreFiveBitGroups(const TileBuffers& tile, uint32_t word, uint3
   }
 }
 
-inline void BuildQ5_K(const uint8_t* const* rows, uint32_t count, const TileBuffers& tile) {
+inline void BuildQ5_K(TileSource& from, uint32_t count, const TileBuffers& tile) {
   for (uint32_t b = 0; b < count; ++b) {
     const uint64_t at = uint64_t{b} * sizeof(BlockQ5_K);
     for (uint32_t r = 0; r < 16; r += kLanes) {
       Vi words[4], qh[4];
-      LoadWords(rows + r, at, words);
+      LoadWords(from, r, at, words);
       StoreScalesAndMinima(tile, 8 * b, r, words);
       for (uint32_t i = 0; i < 8; i += 4) {
-        LoadWords(rows + r, at + offsetof(BlockQ5_K, qh) + 4 * i, qh);
+        LoadWords(from, r, at + offsetof(BlockQ5_K, qh) + 4 * i, qh);
         const uint64_t qs = at + offsetof(BlockQ5_K, qs) + 4 * i;
-        LoadWords(rows + r, qs, words);
+        LoadWords(from, r, qs, words);
         StoreFiveBitGroups<0>(tile, 64 * b + i, r, words, qh);
-        LoadWords(rows + r, qs + 32, words);
+        LoadWords(from, r, qs + 32, words);
         StoreFiveBitGroups<2>(tile, 64 * b + 16 + i, r, words, qh);
-        LoadWords(rows + r, qs + 64, words);
+        LoadWords(from, r, qs + 64, words);
         StoreFiveBitGroups<4>(tile, 64 * b + 32 + i, r, words, qh);
-        LoadWords(rows + r, qs + 96, words);
+        LoadWords(from, r, qs + 96, words);
         StoreFiveBitGroups<6>(tile, 64 * b + 48 + i, r, words, qh);
       }
     }
   }
 }
 
-inline void BuildQ6_K(const uint8_t* const* rows, uint32_t count, const TileBuffers& tile) {
+inline void BuildQ6_K(TileSource& from, uint32_t count, const TileBuffers& tile) {
   const Vi two_bits = Bytes(0x30);
   for (uint32_t b = 0; b < count; ++b) {
     const uint64_t at = uint64_t{b} * sizeof(BlockQ6_K);
     for (uint32_t r = 0; r < 16; r += kLanes) {
       Vi tail[4], scales[4];
-      LoadWords(rows + r, at + sizeof(BlockQ6_K) - 16, tail);  // d is its last half word
-      LoadWords(rows + r, at + offsetof(BlockQ6_K, scales), scales);
+      LoadWords(from, r, at + sizeof(BlockQ6_K) - 16, tail);  // d is its last half word
+      LoadWords(from, r, at + offsetof(BlockQ6_K, scales), scales);
       const Vf d = HighHalves(tail[3]);
       for (uint32_t i = 0; i < 4; ++i) {
         StoreFour<true>(tile.scales, 16 * b + 4 * i, r, scales[i], d);
@@ -293,9 +311,9 @@ inline void BuildQ6_K(const uint8_t* const* rows, uint32_t count, const TileBuff
         const uint64_t ql = at + i / 8 * 64 + i % 8 * 4;
         const uint32_t word = 64 * b + i / 8 * 32 + i % 8;
         Vi low[4], low32[4], qh[4];
-        LoadWords(rows + r, at + offsetof(BlockQ6_K, qh) + 4 * i, qh);
-        LoadWords(rows + r, ql, low);
-        LoadWords(rows + r, ql + 32, low32);
+        LoadWords(from, r, at + offsetof(BlockQ6_K, qh) + 4 * i, qh);
+        LoadWords(from, r, ql, low);
+        LoadWords(from, r, ql + 32, low32);
         for (uint32_t j = 0; j < 4; ++j) {
           const Vi bits0 = hn::And(hn::ShiftLeft<4>(qh[j]), two_bits);
           const Vi bits1 = hn::And(hn::ShiftLeft<2>(qh[j]), two_bits);

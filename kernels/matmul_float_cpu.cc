@@ -49,32 +49,43 @@ inline float AddSums(const FloatVec* parts) {
   return _mm_cvtss_f32(_mm_add_ss(sum, _mm_movehdup_ps(sum)));
 }
 
+// 16 columns at `at`, of which the input has `left`: what lies beyond its row is not ours to read.
+template <uint32_t kRows, uint32_t kTokens, bool kWhole>
+HWY_INLINE void AddColumns(const float (*weights)[kFloatChunk], const float* input, uint64_t stride,
+                           uint32_t at, uint32_t left, FloatVec (*dots)[kRows][kParts]) {
+  const FloatTag d;
+  for (uint32_t part = 0; part < kParts; ++part) {
+    FloatVec w[kRows];
+    const uint32_t c = at + part * kFloatLanes;
+    for (uint32_t r = 0; r < kRows; ++r) w[r] = hn::Load(d, weights[r] + c);
+    for (uint32_t t = 0; t < kTokens; ++t) {
+      FloatVec x = hn::Zero(d);
+      if constexpr (kWhole) {
+        x = hn::LoadU(d, input + t * stride + c);
+      } else if (left > part * kFloatLanes) {
+        const auto mask = hn::FirstN(d, left - part * kFloatLanes);
+        x = hn::MaskedLoad(mask, d, input + t * stride + c);
+      }
+      for (uint32_t r = 0; r < kRows; ++r) dots[t][r][part] = hn::MulAdd(w[r], x, dots[t][r][part]);
+    }
+  }
+}
+
 // sums[t * kPanelRows + r] += weights[r] . input[t] over `columns` of one chunk.
 template <uint32_t kRows, uint32_t kTokens>
 void DotFloats(const float (*weights)[kFloatChunk], const float* input, uint64_t stride,
                uint32_t columns, float* sums) {
-  const FloatTag d;
   FloatVec dots[kTokens][kRows][kParts];
-  for (uint32_t i = 0; i < kTokens * kRows * kParts; ++i) {
-    dots[i / (kRows * kParts)][i / kParts % kRows][i % kParts] = hn::Zero(d);
-  }
-  const uint32_t whole = columns / kFloatLanes * kFloatLanes;
-  for (uint32_t c = 0; c < columns; c += 16) {
-    for (uint32_t part = 0; part < kParts; ++part) {
-      const uint32_t at = c + part * kFloatLanes;
-      FloatVec w[kRows];
-      for (uint32_t r = 0; r < kRows; ++r) w[r] = hn::Load(d, weights[r] + at);
-      for (uint32_t t = 0; t < kTokens; ++t) {
-        const float* x = input + t * stride + at;
-        // The last columns: what lies beyond the row is not ours to read.
-        const FloatVec xs = at < whole     ? hn::LoadU(d, x)
-                            : at < columns ? hn::MaskedLoad(hn::FirstN(d, columns - at), d, x)
-                                           : hn::Zero(d);
-        for (uint32_t r = 0; r < kRows; ++r)
-          dots[t][r][part] = hn::MulAdd(w[r], xs, dots[t][r][part]);
-      }
+  for (uint32_t t = 0; t < kTokens; ++t) {
+    for (uint32_t r = 0; r < kRows; ++r) {
+      for (uint32_t part = 0; part < kParts; ++part) dots[t][r][part] = hn::Zero(FloatTag());
     }
   }
+  uint32_t c = 0;
+  for (; c + 16 <= columns; c += 16) {
+    AddColumns<kRows, kTokens, true>(weights, input, stride, c, 16, dots);
+  }
+  if (c < columns) AddColumns<kRows, kTokens, false>(weights, input, stride, c, columns - c, dots);
   for (uint32_t t = 0; t < kTokens; ++t) {
     for (uint32_t r = 0; r < kRows; ++r) sums[t * kPanelRows + r] += AddSums(dots[t][r]);
   }

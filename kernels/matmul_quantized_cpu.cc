@@ -101,38 +101,29 @@ struct Product {
   uint64_t row_bytes;
 };
 
-// The bytes that follow these in the worker's order: the row's next columns, or at its end the same
-// row of the next tile. A prefetch never faults, so the end of the weight needs no care.
-inline void PrefetchNext(const Product& p, const uint8_t* row, uint32_t column) {
-  const uint64_t chunk_bytes = uint64_t{kTileColumns} / p.info.block_elements * p.info.block_bytes;
-  const uint64_t next_column = uint64_t{column} + kTileColumns;
-  const uint8_t* next = next_column < p.args.columns
-                            ? row + next_column / p.info.block_elements * p.info.block_bytes
-                            : row + kTileRows * p.row_bytes;
-  for (uint64_t i = 0; i < chunk_bytes; i += 64) {
-    _mm_prefetch(reinterpret_cast<const char*>(next + i), _MM_HINT_T0);
-  }
-}
-
 // `words` words of 16 rows of `stride_bytes`, as [words][16].
 void TransposeRows(const uint8_t* from, uint64_t stride_bytes, uint32_t words, void* to) {
-  const uint8_t* rows[kTileRows];
-  for (uint32_t r = 0; r < kTileRows; ++r) rows[r] = from + r * stride_bytes;
+  TileSource source;
+  for (uint32_t r = 0; r < kTileRows; ++r) source.rows[r] = from + r * stride_bytes;
+  source.ahead = from;
   auto* out = static_cast<int32_t*>(to);
   for (uint32_t word = 0; word < words; word += 4) {
     for (uint32_t r = 0; r < kTileRows; r += kLanes) {
       Vi four[4];
-      LoadWords(rows + r, 4 * word, four);
+      LoadWords(source, r, 4 * word, four);
       for (uint32_t i = 0; i < 4; ++i) hn::Store(four[i], Di(), out + 16 * (word + i) + r);
     }
   }
 }
 
 // Formats without a builder of their own: row by row, then transposed.
-void BuildByRows(const Product& p, const uint8_t* const* rows, uint32_t blocks, uint32_t columns,
+void BuildByRows(const Product& p, const TileSource& from, uint32_t blocks, uint32_t columns,
                  Scratch& scratch) {
+  const uint64_t row_piece_bytes = uint64_t{blocks} * p.info.block_bytes;
   for (uint32_t r = 0; r < kTileRows; ++r) {
-    p.unpack(rows[r], blocks, scratch.row_values[r], scratch.row_scales[r], scratch.row_offsets[r]);
+    PrefetchBytes(from.ahead + r * row_piece_bytes, row_piece_bytes);
+    p.unpack(from.rows[r], blocks, scratch.row_values[r], scratch.row_scales[r],
+             scratch.row_offsets[r]);
   }
   const auto bytes = [](const auto* from) { return reinterpret_cast<const uint8_t*>(from); };
   const uint32_t groups = columns / p.form.group_elements;
@@ -148,17 +139,19 @@ void BuildByRows(const Product& p, const uint8_t* const* rows, uint32_t blocks, 
 TileView BuildTile(const Product& p, uint32_t row, uint32_t rows, uint32_t column, uint32_t columns,
                    Scratch& scratch) {
   const uint64_t first_byte = uint64_t{column} / p.info.block_elements * p.info.block_bytes;
-  const uint8_t* pointers[kTileRows];
+  // The rows below are next, in the order in which they lie in memory: this tile's columns ask for
+  // the same share of those.
+  TileSource source;
+  source.ahead = p.args.weight + uint64_t{row + kTileRows} * p.row_bytes + kTileRows * first_byte;
   for (uint32_t r = 0; r < kTileRows; ++r) {
     const uint8_t* weights = p.args.weight + uint64_t{row + std::min(r, rows - 1)} * p.row_bytes;
-    if (r < rows) PrefetchNext(p, weights, column);
-    pointers[r] = weights + first_byte;
+    source.rows[r] = weights + first_byte;
   }
   const uint32_t blocks = columns / p.info.block_elements;
   if (p.build != nullptr) {
-    p.build(pointers, blocks, {scratch.tile_values, scratch.tile_scales, scratch.tile_offsets});
+    p.build(source, blocks, {scratch.tile_values, scratch.tile_scales, scratch.tile_offsets});
   } else {
-    BuildByRows(p, pointers, blocks, columns, scratch);
+    BuildByRows(p, source, blocks, columns, scratch);
   }
   return {scratch.tile_values, scratch.tile_scales, scratch.tile_offsets,
           columns / p.form.group_elements};
