@@ -1,8 +1,9 @@
 """Writes a copy of a GGUF with every tensor as F32: dequantise_gguf.py IN.gguf OUT.gguf
 
-With it llama.cpp multiplies in float32, so its logits judge the oracle's mapping without the rounding of
-activations that quantised weights bring along.
+With it llama.cpp multiplies in float32, so its logits judge the oracle's mapping without the
+rounding of activations that quantised weights bring along.
 """
+
 from __future__ import annotations
 
 import sys
@@ -18,7 +19,12 @@ def main() -> None:
         if name.startswith("GGUF.") or name in ("general.architecture", "general.file_type"):
             continue
         kind = item.types[0]
-        writer.add_key_value(name, item.contents(), kind, item.types[-1] if kind == gguf.GGUFValueType.ARRAY else None)
+        writer.add_key_value(
+            name,
+            item.contents(),
+            kind,
+            item.types[-1] if kind == gguf.GGUFValueType.ARRAY else None,
+        )
     writer.add_file_type(gguf.LlamaFileType.ALL_F32)
     f32 = gguf.GGMLQuantizationType.F32
     for tensor in reader.tensors:
@@ -31,7 +37,10 @@ def main() -> None:
     for tensor in reader.tensors:
         shape = [int(n) for n in reversed(tensor.shape)]
         writer.write_tensor_data(
-            gguf.quants.dequantize(tensor.data, tensor.tensor_type).astype("float32", copy=False).reshape(shape))
+            gguf.quants.dequantize(tensor.data, tensor.tensor_type)
+            .astype("float32", copy=False)
+            .reshape(shape)
+        )
     writer.close()
 
 

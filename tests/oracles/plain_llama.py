@@ -1,8 +1,11 @@
-"""The llama forward pass over a GGUF's own tensors, in some sixty lines of PyTorch and nothing else.
+"""The llama forward pass over a GGUF's own tensors, in some sixty lines of PyTorch and nothing
+else.
 
-Independent of transformers on purpose: it works in the file's layout (rope on neighbouring pairs), so it also
-judges the mapping in gguf_hf.py. Run as a script it compares the two on given files.
+Independent of transformers on purpose: it works in the file's layout (rope on neighbouring
+pairs), so it also judges the mapping in gguf_hf.py. Run as a script it compares the two on given
+files.
 """
+
 from __future__ import annotations
 
 import sys
@@ -20,9 +23,13 @@ class PlainLlama:
     def __init__(self, path: str, dtype: torch.dtype = torch.float32):
         file = GgufFile(path)
         if file.architecture != "llama":
-            raise SystemExit(f"{path}: architecture {file.architecture!r}; this forward pass is llama's only")
+            raise SystemExit(
+                f"{path}: architecture {file.architecture!r}; this forward pass is llama's only"
+            )
         if file.key("rope.scaling.type", "none") not in ("none", "linear"):
-            raise SystemExit(f"{path}: rope scaling {file.key('rope.scaling.type')!r} is not built here")
+            raise SystemExit(
+                f"{path}: rope scaling {file.key('rope.scaling.type')!r} is not built here"
+            )
         self.weights = {name: file.tensor(name).to(dtype) for name in file.tensors}
         self.layers = file.need("block_count")
         self.heads = _first(file.need("attention.head_count"))
@@ -44,10 +51,12 @@ class PlainLlama:
         return y + self.weights[stem + ".bias"] if stem + ".bias" in self.weights else y
 
     def rotate(self, x: Tensor) -> Tensor:
-        """x: [tokens, heads, columns]; columns 2i and 2i + 1 turn together by position * frequency[i]."""
+        """x: [tokens, heads, columns]; columns 2i and 2i + 1 turn together by position *
+        frequency[i].
+        """
         angle = torch.arange(x.shape[0], dtype=torch.float64)[:, None] * self.frequencies
         cos, sin = angle.cos().to(self.dtype)[:, None], angle.sin().to(self.dtype)[:, None]
-        turned, rest = x[..., :2 * len(self.frequencies)], x[..., 2 * len(self.frequencies):]
+        turned, rest = x[..., : 2 * len(self.frequencies)], x[..., 2 * len(self.frequencies) :]
         even, odd = turned[..., 0::2], turned[..., 1::2]
         pairs = torch.stack((even * cos - odd * sin, even * sin + odd * cos), dim=-1)
         return torch.cat((pairs.flatten(-2), rest), dim=-1)
@@ -67,7 +76,9 @@ class PlainLlama:
 
     def feed_forward(self, x: Tensor, block: str) -> Tensor:
         gate = self.linear(x, block + "ffn_gate")
-        return self.linear(gate * torch.sigmoid(gate) * self.linear(x, block + "ffn_up"), block + "ffn_down")
+        return self.linear(
+            gate * torch.sigmoid(gate) * self.linear(x, block + "ffn_up"), block + "ffn_down"
+        )
 
     @torch.no_grad()
     def __call__(self, ids: list[int]) -> Tensor:
@@ -85,13 +96,20 @@ class PlainLlama:
 def main() -> None:
     from gguf_hf import load_gguf, logits_of
     from metrics import compare_logits
+
     torch.set_num_threads(2)
     for path in sys.argv[1:]:
         plain = PlainLlama(path)
         vocabulary = plain.weights["token_embd.weight"].shape[0]
-        ids = torch.randint(0, vocabulary, (200,), generator=torch.Generator().manual_seed(1)).tolist()
+        ids = torch.randint(
+            0, vocabulary, (200,), generator=torch.Generator().manual_seed(1)
+        ).tolist()
         ours, theirs = plain(ids), logits_of(load_gguf(path), ids)
-        print(path, f"max |difference| {float((ours - theirs).abs().max()):.2e}", compare_logits(ours, theirs, ids))
+        print(
+            path,
+            f"max |difference| {float((ours - theirs).abs().max()):.2e}",
+            compare_logits(ours, theirs, ids),
+        )
 
 
 if __name__ == "__main__":
