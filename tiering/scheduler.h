@@ -35,7 +35,7 @@ struct SchedulerStats {
   uint64_t transfer_bytes = 0;  // as read, padding included
   uint64_t discarded = 0;       // of these, dropped unused: read ahead for a pass that never came
   int64_t compute_ns = 0;       // some step was running
-  int64_t disk_busy_ns = 0;        // some transfer was in flight
+  int64_t disk_busy_ns = 0;     // some transfer was in flight
   int64_t disk_stall_ns = 0;    // none was, and the next one waited for a block
 };
 
@@ -116,7 +116,7 @@ class Scheduler {
   uint32_t transfers_in_flight_ = 0;
   uint32_t rows_in_flight_ = 0;  // of these
   uint32_t steps_in_flight_ = 0;
-  int64_t disk_busy_begin_ns_ = 0;    // since when transfers_in_flight_ > 0
+  int64_t disk_busy_begin_ns_ = 0;  // since when transfers_in_flight_ > 0
 
   PassSpec pass_;                 // the one that runs
   std::optional<PassSpec> next_;  // the one read ahead for

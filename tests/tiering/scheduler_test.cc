@@ -206,6 +206,45 @@ TEST(SchedulerTest, WhatWasReadAheadIsTakenOverByAnotherKindOfPass) {
   }
 }
 
+// A head is read ahead and a pass without one comes: its blocks leave the ring at once, those still
+// under way when they arrive.
+TEST(SchedulerTest, WhatAnUnforeseenPassDoesNotUseIsDropped) {
+  const Program program =
+      UniformProgram({.layers = 1, .blocks_per_layer = 1, .head_blocks = 4, .block_bytes = 65536});
+  const Plan plan = PlanOfShare(program, 0.0);
+  Rig under_way(program, plan, {}, {});
+  ASSERT_TRUE(under_way.scheduler.RunPass(kNoHead, kWithHead).ok());
+  ASSERT_TRUE(under_way.scheduler.RunPass(kNoHead, std::nullopt).ok());
+  under_way.machine.Elapse(1'000'000'000);
+  ASSERT_TRUE(under_way.scheduler.RunPass(kNoHead, std::nullopt).ok());
+  EXPECT_EQ(under_way.scheduler.stats().discarded, 4u);
+
+  SimHardware slow_compute;
+  slow_compute.compute_bytes_per_s = 1e6;
+  Rig arrived(program, plan, slow_compute, {});
+  ASSERT_TRUE(arrived.scheduler.RunPass(kWithHead, kWithHead).ok());
+  ASSERT_TRUE(arrived.scheduler.RunPass(kNoHead, std::nullopt).ok());
+  EXPECT_GE(arrived.scheduler.stats().discarded, 3u);
+}
+
+// The same, but the head is wanted again before its reads have ended: they are not repeated.
+TEST(SchedulerTest, AReadThatIsWantedAfterAllIsKept) {
+  const Program program =
+      UniformProgram({.layers = 1, .blocks_per_layer = 1, .head_blocks = 4, .block_bytes = 65536});
+  uint64_t discarded = 0;
+  SimFaults faults;
+  faults.late_share = 0.9;
+  faults.late_ns = 10'000'000;
+  for (faults.seed = 0; faults.seed < 20; ++faults.seed) {
+    Rig rig(program, PlanOfShare(program, 0.0), {}, faults);
+    ASSERT_TRUE(rig.scheduler.RunPass(kNoHead, kWithHead).ok());
+    ASSERT_TRUE(rig.scheduler.RunPass(kNoHead, kWithHead).ok());
+    ASSERT_TRUE(rig.scheduler.RunPass(kWithHead, std::nullopt).ok());
+    discarded += rig.scheduler.stats().discarded;
+  }
+  EXPECT_LT(discarded, 70u);  // of 80
+}
+
 TEST(SchedulerTest, APassWithoutStepsEndsAtOnce) {
   Program program = UniformProgram({.layers = 1, .blocks_per_layer = 1});
   program.head_step = 0;
