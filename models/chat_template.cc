@@ -266,8 +266,8 @@ absl::StatusOr<std::string> FormatLlama2(std::string_view source, Messages messa
 struct MistralStyle {
   std::string open;
   std::string close;
-  std::string before_answer;
-  std::string after_answer;
+  std::string_view before_answer;
+  std::string_view after_answer;
   bool trims_answer = false;
   bool has_system_tokens = false;  // v7
   bool system_goes_last = false;   // with the last user message, else with the first
@@ -280,7 +280,7 @@ MistralStyle FindMistralStyle(std::string_view source) {
                : ContainsAny(source, {"'[INST] '", "\"[INST] \""}) ? "[INST] "
                                                                    : "[INST]";
   style.close = ContainsAny(source, {"' [/INST]", "\" [/INST]"}) ? " [/INST]" : "[/INST]";
-  style.before_answer = ContainsAny(source, {"' ' + message", "\" \" + message"}) ? std::string(1, ' ') : std::string();
+  style.before_answer = ContainsAny(source, {"' ' + message", "\" \" + message"}) ? " " : "";
   style.after_answer = ContainsAny(source, {"eos_token + ' '", "eos_token + \" \""}) ? " " : "";
   style.trims_answer = ContainsAny(source, {"|trim + eos_token", "| trim + eos_token"});
   style.has_system_tokens = Contains(source, "[SYSTEM_PROMPT]");
@@ -309,8 +309,9 @@ absl::StatusOr<std::string> FormatMistral(std::string_view source, Messages mess
   for (size_t i = 0; i < messages.size(); ++i) {
     const std::string& content = messages[i].content;
     if (messages[i].role == "assistant") {
-      absl::StrAppend(&text, style.before_answer, style.trims_answer ? Trim(content) : content,
-                      "</s>", style.after_answer);
+      absl::StrAppend(&text, AbslView(style.before_answer),
+                      style.trims_answer ? Trim(content) : content, "</s>",
+                      AbslView(style.after_answer));
       continue;
     }
     const bool has_system = style.system_goes_last ? i + 1 == messages.size() : i == 0;
