@@ -98,6 +98,7 @@ class Bench {
       if (wide_exponent && i % element_bytes == element_bytes - 1) {
         bytes[i] = static_cast<uint8_t>((bytes[i] & 0x80) | 0x3D);
       }
+      if (dtype_ == DType::kMXFP4 && i % element_bytes == 0) bytes[i] = 120;  // 2^-8
     }
     for (uint64_t m = 1; m < matrices_; ++m) {
       memcpy(bytes + m * matrix_bytes_, bytes, matrix_bytes_);
