@@ -12,17 +12,29 @@
 namespace weir {
 
 enum class DType : uint8_t {
-  kF32, kF16, kBF16,
-  kQ4_0, kQ4_1, kQ5_0, kQ5_1, kQ8_0,
-  kQ2_K, kQ3_K, kQ4_K, kQ5_K, kQ6_K,
-  kIQ4_NL, kIQ4_XS, kMXFP4,
+  kF32,
+  kF16,
+  kBF16,
+  kQ4_0,
+  kQ4_1,
+  kQ5_0,
+  kQ5_1,
+  kQ8_0,
+  kQ2_K,
+  kQ3_K,
+  kQ4_K,
+  kQ5_K,
+  kQ6_K,
+  kIQ4_NL,
+  kIQ4_XS,
+  kMXFP4,
 };
 
 struct DTypeInfo {
   DType dtype;
-  std::string_view name;     // as GGUF users write it: "Q4_K"
-  uint32_t gguf_id;          // ggml's type number in a GGUF tensor header
-  uint32_t block_elements;   // 1 for float formats; 32 or 256
+  std::string_view name;    // as GGUF users write it: "Q4_K"
+  uint32_t gguf_id;         // ggml's type number in a GGUF tensor header
+  uint32_t block_elements;  // 1 for float formats; 32 or 256
   uint32_t block_bytes;
 };
 
