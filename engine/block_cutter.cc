@@ -64,7 +64,8 @@ void LayOutBlock(std::vector<MatrixPiece*> pieces, const CutOptions& options, Bl
 
 std::string PieceLabel(const MatrixPiece& piece) {
   if (piece.rows == piece.tensor->rows()) return piece.tensor->name;
-  return absl::StrCat(piece.tensor->name, "[", piece.first_row, ":", piece.first_row + piece.rows, "]");
+  return absl::StrCat(piece.tensor->name, "[", piece.first_row, ":", piece.first_row + piece.rows,
+                      "]");
 }
 
 }  // namespace
@@ -85,8 +86,8 @@ std::vector<MatrixPiece> CutMatrices(const std::vector<const TensorInfo*>& matri
     uint64_t row = 0;
     while (row < matrix->rows()) {
       const uint64_t room = target_bytes > filled_bytes ? target_bytes - filled_bytes : 0;
-      const uint64_t rows = RowsThatFit(matrix->rows() - row, row_bytes, room, filled_bytes == 0,
-                                        target_bytes / 8);
+      const uint64_t rows =
+          RowsThatFit(matrix->rows() - row, row_bytes, room, filled_bytes == 0, target_bytes / 8);
       if (rows == 0) {
         ++block;
         filled_bytes = 0;

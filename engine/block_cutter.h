@@ -1,5 +1,6 @@
 // Cuts a model's matrices into blocks of about equal size, in the order in which they are used: row
-// ranges of large matrices, several small ones together, neighbours in the file read as one segment.
+// ranges of large matrices, several small ones together, neighbours in the file read as one
+// segment.
 #ifndef WEIR_ENGINE_BLOCK_CUTTER_H_
 #define WEIR_ENGINE_BLOCK_CUTTER_H_
 
@@ -21,12 +22,12 @@ struct MatrixPiece {
 };
 
 struct CutOptions {
-  uint64_t block_bytes = 0;                    // target; a block exceeds it by at most an eighth and padding
+  uint64_t block_bytes = 0;  // target; a block exceeds it by at most an eighth and padding
   std::vector<uint64_t> file_alignment_bytes;  // of direct reads, by file
 };
 
-// Cuts one group (a layer's matrices, the output head) and appends its blocks to `blocks`. Returns the
-// pieces in the order of `matrices`; every matrix's rows are covered once, in order.
+// Cuts one group (a layer's matrices, the output head) and appends its blocks to `blocks`. Returns
+// the pieces in the order of `matrices`; every matrix's rows are covered once, in order.
 std::vector<MatrixPiece> CutMatrices(const std::vector<const TensorInfo*>& matrices,
                                      const CutOptions& options, std::vector<Block>* blocks);
 

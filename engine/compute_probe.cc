@@ -41,7 +41,10 @@ std::map<DType, FormatShare> MatricesByFormat(const Model& model) {
 class Prober {
  public:
   Prober(Stream& stream, uint8_t* weights, uint64_t weight_bytes, uint8_t* activations)
-      : stream_(stream), weights_(weights), weight_bytes_(weight_bytes), activations_(activations) {}
+      : stream_(stream),
+        weights_(weights),
+        weight_bytes_(weight_bytes),
+        activations_(activations) {}
 
   // Bytes per second over walks through the memory, for `duration_ns`.
   double Measure(const TensorInfo& matrix, ActivationFormat format, int64_t duration_ns) {
@@ -74,11 +77,13 @@ class Prober {
       stream_.Wait(stream_.Record());
       now_ns = clock_.NowNs();
     }
-    return static_cast<double>(done * rows * row_bytes) * 1e9 / static_cast<double>(now_ns - begin_ns);
+    return static_cast<double>(done * rows * row_bytes) * 1e9 /
+           static_cast<double>(now_ns - begin_ns);
   }
 
   static uint64_t ActivationBytes(uint64_t columns) {
-    return AlignUp(std::max(columns * sizeof(float), QuantizedActivationBytes(1, AlignUp(columns, 32))), 64);
+    return AlignUp(
+        std::max(columns * sizeof(float), QuantizedActivationBytes(1, AlignUp(columns, 32))), 64);
   }
 
  private:
@@ -91,7 +96,8 @@ class Prober {
 
 }  // namespace
 
-absl::StatusOr<double> ProbeComputeBytesPerS(const Model& model, const ComputeProbeOptions& options) {
+absl::StatusOr<double> ProbeComputeBytesPerS(const Model& model,
+                                             const ComputeProbeOptions& options) {
   const std::map<DType, FormatShare> formats = MatricesByFormat(model);
   uint64_t total_bytes = 0;
   uint64_t widest = 0;
@@ -99,7 +105,8 @@ absl::StatusOr<double> ProbeComputeBytesPerS(const Model& model, const ComputePr
     total_bytes += share.bytes;
     widest = std::max(widest, share.matrix->columns());
   }
-  WEIR_ASSIGN_OR_RETURN(auto device, MakeCpuDevice({.threads = options.threads, .isa = options.isa}));
+  WEIR_ASSIGN_OR_RETURN(auto device,
+                        MakeCpuDevice({.threads = options.threads, .isa = options.isa}));
   WEIR_ASSIGN_OR_RETURN(auto weights, device->Allocate(options.memory_bytes, 4096));
   const uint64_t activation_bytes = Prober::ActivationBytes(widest) + kMostRows * sizeof(float);
   WEIR_ASSIGN_OR_RETURN(auto activations, device->Allocate(activation_bytes, 64));
@@ -108,7 +115,8 @@ absl::StatusOr<double> ProbeComputeBytesPerS(const Model& model, const ComputePr
   double seconds = 0;  // to multiply every weight once
   for (const auto& [dtype, share] : formats) {
     const double part = static_cast<double>(share.bytes) / static_cast<double>(total_bytes);
-    const auto duration_ns = std::max<int64_t>(5'000'000, static_cast<int64_t>(part * static_cast<double>(options.duration_ns)));
+    const auto duration_ns = std::max<int64_t>(
+        5'000'000, static_cast<int64_t>(part * static_cast<double>(options.duration_ns)));
     const double rate = prober.Measure(*share.matrix, options.activations, duration_ns);
     if (rate <= 0) return 0.0;
     seconds += static_cast<double>(share.bytes) / rate;

@@ -15,13 +15,14 @@ struct ComputeProbeOptions {
   uint32_t threads = 1;
   std::string isa;
   ActivationFormat activations = ActivationFormat::kQ8;
-  uint64_t memory_bytes = 64 << 20;      // working set; taken for the time of the probe
+  uint64_t memory_bytes = 64 << 20;  // working set; taken for the time of the probe
   int64_t duration_ns = 60'000'000;
 };
 
-// Weight bytes per second of matrix-vector products, each of the model's weight formats measured on its own
-// and weighed by its share of the model's bytes.
-absl::StatusOr<double> ProbeComputeBytesPerS(const Model& model, const ComputeProbeOptions& options);
+// Weight bytes per second of matrix-vector products, each of the model's weight formats measured on
+// its own and weighed by its share of the model's bytes.
+absl::StatusOr<double> ProbeComputeBytesPerS(const Model& model,
+                                             const ComputeProbeOptions& options);
 
 }  // namespace weir
 

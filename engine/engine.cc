@@ -87,7 +87,8 @@ absl::Status Engine::Start(const EngineOptions& options) {
   machine_ = std::make_unique<RealMachine>(machine);
   row_reads_.reserve(shape.chunk_tokens);
   if (options.trace_records > 0) trace_ = std::make_unique<Trace>(options.trace_records);
-  scheduler_ = std::make_unique<Scheduler>(program(), plan_.plan, *machine_, trace_.get(), runner_.get());
+  scheduler_ =
+      std::make_unique<Scheduler>(program(), plan_.plan, *machine_, trace_.get(), runner_.get());
   return absl::OkStatus();
 }
 
@@ -102,7 +103,8 @@ absl::Status Engine::Allocate() {
   WEIR_RETURN_IF_ERROR(take(plan.slots * plan.slot_bytes, &ring_));
   WEIR_RETURN_IF_ERROR(take(plan.resident_arena_bytes, &arena_));
   WEIR_RETURN_IF_ERROR(take(plan.overhead.kv, &kv_memory_));
-  WEIR_RETURN_IF_ERROR(take(AlignUp(WorkspaceBytes(model_.config, workspace), kPage), &workspace_memory_));
+  WEIR_RETURN_IF_ERROR(
+      take(AlignUp(WorkspaceBytes(model_.config, workspace), kPage), &workspace_memory_));
   WEIR_RETURN_IF_ERROR(take(plan.overhead.rows, &rows_memory_));
   return take(plan.overhead.small_tensors, &small_memory_);
 }
@@ -122,9 +124,9 @@ absl::Status Engine::MakeReaders(const EngineOptions& options) {
 const uint8_t* Engine::ResidentRow(TokenId token) const {
   const std::vector<MatrixPiece>& pieces = plan_.transformer->embedding_pieces();
   const auto row = static_cast<uint32_t>(token);
-  const auto after = std::partition_point(pieces.begin(), pieces.end(), [row](const MatrixPiece& piece) {
-    return piece.first_row <= row;
-  });
+  const auto after =
+      std::partition_point(pieces.begin(), pieces.end(),
+                           [row](const MatrixPiece& piece) { return piece.first_row <= row; });
   if (after == pieces.begin()) return nullptr;
   const MatrixPiece& piece = *(after - 1);
   if (!scheduler_->IsResident(piece.block)) return nullptr;
@@ -158,15 +160,15 @@ void Engine::PrepareRows(const Session& session, absl::Span<const TokenId> token
   machine_->SetRows(row_reads_);
 }
 
-absl::Status Engine::Forward(Session& session, absl::Span<const TokenId> tokens, uint32_t logit_rows,
-                             bool expect_more) {
+absl::Status Engine::Forward(Session& session, absl::Span<const TokenId> tokens,
+                             uint32_t logit_rows, bool expect_more) {
   const uint32_t chunk_tokens = plan_.plan.shape.chunk_tokens;
   WEIR_CHECK(!tokens.empty() && logit_rows <= plan_.plan.shape.logit_rows);
   WEIR_CHECK(logit_rows <= (tokens.size() - 1) % chunk_tokens + 1);
   for (TokenId token : tokens) {
     if (token >= 0 && static_cast<uint32_t>(token) < model_.config.vocabulary) continue;
-    return absl::InvalidArgumentError(absl::StrCat("token id ", token, " is outside the vocabulary of ",
-                                                   model_.config.vocabulary, " tokens"));
+    return absl::InvalidArgumentError(absl::StrCat(
+        "token id ", token, " is outside the vocabulary of ", model_.config.vocabulary, " tokens"));
   }
   if (!session.Reserve(static_cast<uint32_t>(tokens.size()))) {
     return absl::OutOfRangeError(absl::StrCat(

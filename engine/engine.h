@@ -1,5 +1,5 @@
-// Engine: the composition root. Owns memory, devices, reader, machine and scheduler for one model and one
-// plan, and drives passes. Logic lives elsewhere.
+// Engine: the composition root. Owns memory, devices, reader, machine and scheduler for one model
+// and one plan, and drives passes. Logic lives elsewhere.
 #ifndef WEIR_ENGINE_ENGINE_H_
 #define WEIR_ENGINE_ENGINE_H_
 
@@ -32,7 +32,7 @@
 namespace weir {
 
 struct EngineProgress {
-  uint32_t tokens_done = 0;   // of this Forward
+  uint32_t tokens_done = 0;  // of this Forward
   uint32_t tokens_total = 0;
   uint32_t chunk_tokens = 0;  // of the pass that runs now
   double pass_share = 0;      // of that pass, 0..1
@@ -40,13 +40,14 @@ struct EngineProgress {
 };
 
 struct EngineOptions {
-  std::string reader = "auto";          // "auto", "uring", "threads"
-  std::optional<FaultOptions> faults;   // injected between the reader and the engine
+  std::string reader = "auto";         // "auto", "uring", "threads"
+  std::optional<FaultOptions> faults;  // injected between the reader and the engine
   uint32_t threads = 1;
-  std::string isa;                      // empty: the best this CPU has
-  size_t trace_records = 0;             // 0: no trace
+  std::string isa;                            // empty: the best this CPU has
+  size_t trace_records = 0;                   // 0: no trace
   const std::atomic<bool>* cancel = nullptr;  // set: the pass in progress ends with Cancelled
-  std::function<void(const EngineProgress&)> on_progress;  // on the calling thread, as steps complete
+  std::function<void(const EngineProgress&)>
+      on_progress;  // on the calling thread, as steps complete
 };
 
 struct EngineStats {
@@ -57,8 +58,8 @@ struct EngineStats {
 // One thread uses it.
 class Engine {
  public:
-  // Takes the memory of the plan at once; nothing is allocated for weights, KV or activations later. `model` must
-  // outlive the engine. The plan's transformer moves in.
+  // Takes the memory of the plan at once; nothing is allocated for weights, KV or activations
+  // later. `model` must outlive the engine. The plan's transformer moves in.
   static absl::StatusOr<std::unique_ptr<Engine>> Open(const Model& model, ModelPlan plan,
                                                       const EngineOptions& options);
   ~Engine();
@@ -66,11 +67,11 @@ class Engine {
   std::unique_ptr<Session> NewSession() { return std::make_unique<Session>(*kv_pages_); }
 
   // Appends `tokens` to the session, in chunks of the plan's size, and leaves logits for the last
-  // `logit_rows` of them (at most the plan's, and at most the last chunk's tokens). `expect_more`: another
-  // Forward will follow, so its weights are read ahead.
+  // `logit_rows` of them (at most the plan's, and at most the last chunk's tokens). `expect_more`:
+  // another Forward will follow, so its weights are read ahead.
   //
-  // OutOfRange when the context is full; token ids outside the vocabulary are InvalidArgument; Cancelled. After an
-  // error the session holds the tokens of the chunks that were completed.
+  // OutOfRange when the context is full; token ids outside the vocabulary are InvalidArgument;
+  // Cancelled. After an error the session holds the tokens of the chunks that were completed.
   absl::Status Forward(Session& session, absl::Span<const TokenId> tokens, uint32_t logit_rows,
                        bool expect_more);
 
@@ -81,7 +82,9 @@ class Engine {
   const Program& program() const { return plan_.transformer->program(); }
   const Trace* trace() const { return trace_.get(); }
   std::string_view reader_name() const { return reader_->name(); }
-  const std::string& reader_note() const { return reader_note_; }  // why io_uring is not used, or empty
+  const std::string& reader_note() const {
+    return reader_note_;
+  }  // why io_uring is not used, or empty
   std::string device_name() const { return device_->name(); }
   EngineStats stats() const { return {scheduler_->stats(), reader_->stats()}; }
 

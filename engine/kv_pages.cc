@@ -24,7 +24,8 @@ KvLayout LayerKvLayout(const ModelConfig& config, uint32_t layer) {
 
 uint64_t KvBytes(const ModelConfig& config, uint32_t context_tokens) {
   uint64_t group_bytes = 0;
-  for (uint32_t layer = 0; layer < config.layers.size(); ++layer) group_bytes += PageBytes(config, layer);
+  for (uint32_t layer = 0; layer < config.layers.size(); ++layer)
+    group_bytes += PageBytes(config, layer);
   return group_bytes * CeilDiv(context_tokens, kKvPageTokens);
 }
 

@@ -1,5 +1,5 @@
-// KvPages: the KV cache as pages of a fixed number of positions. The memory is taken once; sequences
-// borrow page groups (one page of every layer for the same positions) and give them back.
+// KvPages: the KV cache as pages of a fixed number of positions. The memory is taken once;
+// sequences borrow page groups (one page of every layer for the same positions) and give them back.
 //
 // A page is the unit that KV tiering will move; until then all pages are in host memory.
 #ifndef WEIR_ENGINE_KV_PAGES_H_
@@ -21,8 +21,8 @@ KvLayout LayerKvLayout(const ModelConfig& config, uint32_t layer);
 // Bytes that hold `context_tokens` positions, rounded up to whole pages.
 uint64_t KvBytes(const ModelConfig& config, uint32_t context_tokens);
 
-// The pages of one sequence: [layer][position / kKvPageTokens]. Room for all pages is reserved, so that
-// growing does not allocate. Its address must not change while a pass uses it.
+// The pages of one sequence: [layer][position / kKvPageTokens]. Room for all pages is reserved, so
+// that growing does not allocate. Its address must not change while a pass uses it.
 class KvPageTable {
  public:
   uint8_t* const* const* layers() const { return layers_.data(); }
@@ -43,7 +43,8 @@ class KvPages {
 
   uint32_t context_tokens() const { return pool_.size() * kKvPageTokens; }
   KvPageTable NewTable() const;
-  // Grows the table to hold `tokens` positions; false when too few pages are free (what was added stays).
+  // Grows the table to hold `tokens` positions; false when too few pages are free (what was added
+  // stays).
   [[nodiscard]] bool Grow(KvPageTable* table, uint32_t tokens);
   void Release(KvPageTable* table);
 

@@ -1,5 +1,5 @@
-// Model: what is known of a model from its header alone: tensors, shape, tokenizer, chat template. No
-// weight byte is read.
+// Model: what is known of a model from its header alone: tensors, shape, tokenizer, chat template.
+// No weight byte is read.
 #ifndef WEIR_ENGINE_MODEL_H_
 #define WEIR_ENGINE_MODEL_H_
 

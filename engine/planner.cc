@@ -30,7 +30,8 @@ TransformerOptions CutFor(const Model& model, uint64_t block_bytes, ActivationFo
 }
 
 OverheadBytes OverheadFor(const Model& model, const RunShape& shape, uint32_t threads) {
-  const WorkspaceShape workspace = {.chunk_tokens = shape.chunk_tokens, .logit_rows = shape.logit_rows};
+  const WorkspaceShape workspace = {.chunk_tokens = shape.chunk_tokens,
+                                    .logit_rows = shape.logit_rows};
   OverheadBytes overhead;
   overhead.small_tensors = AlignUp(SmallTensors::Bytes(model), kPage);
   overhead.kv = AlignUp(KvBytes(model.config, shape.context_tokens), kPage);
@@ -52,7 +53,8 @@ uint32_t ChooseContext(const Model& model, const PlannerOptions& options, uint64
   const uint32_t trained = std::max(1u, model.config.context_length);
   const uint32_t least = std::min(trained, std::max(options.min_context_tokens, 256u));
   uint32_t context = std::max(least, std::min(trained, kDefaultContextTokens));
-  while (context > least && KvBytes(model.config, context) > budget / 4) context = std::max(least, context / 2);
+  while (context > least && KvBytes(model.config, context) > budget / 4)
+    context = std::max(least, context / 2);
   return context;
 }
 
@@ -62,7 +64,8 @@ uint32_t ChooseChunk(const Model& model, const PlannerOptions& options, const Ru
   uint32_t chunk = std::max(1u, std::min(options.max_chunk_tokens, shape.context_tokens));
   const uint64_t row_bytes = RowStagingBytes(model);
   auto bytes = [&](uint32_t tokens) {
-    return WorkspaceBytes(model.config, {.chunk_tokens = tokens, .logit_rows = 0}) + tokens * row_bytes;
+    return WorkspaceBytes(model.config, {.chunk_tokens = tokens, .logit_rows = 0}) +
+           tokens * row_bytes;
   };
   while (chunk > kMinChunkTokens && bytes(chunk) > budget / 8) chunk /= 2;
   return chunk;
@@ -77,7 +80,8 @@ PlanOptions OptionsFor(const Model& model, const PlannerOptions& options, const 
   return plan_options;
 }
 
-absl::Status CheckContext(const Model& model, const PlannerOptions& options, uint32_t context_tokens) {
+absl::Status CheckContext(const Model& model, const PlannerOptions& options,
+                          uint32_t context_tokens) {
   if (model.config.context_length != 0 && context_tokens > model.config.context_length) {
     return absl::InvalidArgumentError(
         absl::StrCat("a context of ", context_tokens, " tokens exceeds what ", model.path,
@@ -87,7 +91,8 @@ absl::Status CheckContext(const Model& model, const PlannerOptions& options, uin
     return absl::OutOfRangeError(absl::StrCat(
         "the prompt and the tokens to generate need a context of ", options.min_context_tokens,
         " tokens, but it has ", context_tokens, " (", model.path, " was trained for ",
-        model.config.context_length, "). Shorten the prompt, or lower -n, or raise -c up to what the model was trained for"));
+        model.config.context_length,
+        "). Shorten the prompt, or lower -n, or raise -c up to what the model was trained for"));
   }
   return absl::OkStatus();
 }
@@ -96,30 +101,32 @@ absl::StatusOr<ModelPlan> UseSavedPlan(const Model& model, const PlannerOptions&
   const std::string& source = options.saved_plan_source;
   WEIR_ASSIGN_OR_RETURN(Plan plan, ParsePlanJson(options.saved_plan_json, source));
   const RunShape& shape = plan.shape;
-  const bool sane = shape.block_bytes >= kPage && shape.context_tokens > 0 && shape.chunk_tokens > 0 &&
-                    shape.chunk_tokens <= shape.context_tokens;
+  const bool sane = shape.block_bytes >= kPage && shape.context_tokens > 0 &&
+                    shape.chunk_tokens > 0 && shape.chunk_tokens <= shape.context_tokens;
   if (!sane) {
     return absl::InvalidArgumentError(absl::StrCat(
-        source, ": shape: block_bytes of at least 4096 and 0 < chunk_tokens <= context_tokens expected"));
+        source,
+        ": shape: block_bytes of at least 4096 and 0 < chunk_tokens <= context_tokens expected"));
   }
   WEIR_RETURN_IF_ERROR(CheckContext(model, options, shape.context_tokens));
   ModelPlan made;
-  made.transformer = std::make_unique<Transformer>(
-      model, CutFor(model, shape.block_bytes, options.activations));
+  made.transformer =
+      std::make_unique<Transformer>(model, CutFor(model, shape.block_bytes, options.activations));
   const Program& program = made.transformer->program();
   WEIR_RETURN_IF_ERROR(CheckPlanFits(program, plan, source));
   plan.shape.logit_rows = std::max(shape.logit_rows, options.logit_rows);
   plan.overhead = OverheadFor(model, plan.shape, options.threads);
   if (plan.dram_bytes() > plan.dram_budget_bytes) {
-    return absl::ResourceExhaustedError(absl::StrCat(
-        source, ": this run needs ", FormatBytes(plan.dram_bytes()), " under the plan's placement (",
-        DescribeOverhead(plan.overhead), "), but the plan's budget is ",
-        FormatBytes(plan.dram_budget_bytes), ". Make a plan for this -t and -c"));
+    return absl::ResourceExhaustedError(
+        absl::StrCat(source, ": this run needs ", FormatBytes(plan.dram_bytes()),
+                     " under the plan's placement (", DescribeOverhead(plan.overhead),
+                     "), but the plan's budget is ", FormatBytes(plan.dram_budget_bytes),
+                     ". Make a plan for this -t and -c"));
   }
   const PlanSummary summary = Summarise(program, plan);
-  plan.prediction = Predict({.streamed_bytes = summary.streamed_read_bytes,
-                             .computed_bytes = program.payload_bytes()},
-                            options.ceilings);
+  plan.prediction = Predict(
+      {.streamed_bytes = summary.streamed_read_bytes, .computed_bytes = program.payload_bytes()},
+      options.ceilings);
   made.plan = std::move(plan);
   return made;
 }
@@ -147,8 +154,8 @@ absl::StatusOr<ModelPlan> PlanModel(const Model& model, const PlannerOptions& op
   ModelPlan made;
   PlanOptions plan_options = OptionsFor(model, options, shape);
   while (true) {
-    made.transformer = std::make_unique<Transformer>(
-        model, CutFor(model, shape.block_bytes, options.activations));
+    made.transformer =
+        std::make_unique<Transformer>(model, CutFor(model, shape.block_bytes, options.activations));
     plan_options.shape = shape;
     const bool fits = !options.dram_bytes.has_value() ||
                       FloorBytes(made.transformer->program(), plan_options) <= *options.dram_bytes;
@@ -156,11 +163,13 @@ absl::StatusOr<ModelPlan> PlanModel(const Model& model, const PlannerOptions& op
     shape.block_bytes = std::max(kMinBlockBytes, shape.block_bytes / 2);
   }
   const Program& program = made.transformer->program();
-  absl::StatusOr<Plan> plan = options.dram_bytes.has_value()
-                                  ? MakePlan(program, *options.dram_bytes, plan_options)
-                                  : MakePlanForResidentShare(program, *options.resident_share, plan_options);
+  absl::StatusOr<Plan> plan =
+      options.dram_bytes.has_value()
+          ? MakePlan(program, *options.dram_bytes, plan_options)
+          : MakePlanForResidentShare(program, *options.resident_share, plan_options);
   if (!plan.ok()) {
-    return absl::Status(plan.status().code(), absl::StrCat(model.path, ": ", plan.status().message()));
+    return absl::Status(plan.status().code(),
+                        absl::StrCat(model.path, ": ", plan.status().message()));
   }
   made.plan = *std::move(plan);
   return made;

@@ -1,5 +1,5 @@
-// Planner: from a model and a budget to a Program and a Plan. Chooses what the user left open: context, tokens per
-// pass, block size.
+// Planner: from a model and a budget to a Program and a Plan. Chooses what the user left open:
+// context, tokens per pass, block size.
 #ifndef WEIR_ENGINE_PLANNER_H_
 #define WEIR_ENGINE_PLANNER_H_
 
@@ -18,16 +18,17 @@ namespace weir {
 struct PlannerOptions {
   // One of the two, or a saved plan.
   std::optional<uint64_t> dram_bytes;
-  std::optional<double> resident_share;   // 0..1 of the weight bytes; the budget is what that takes
-  std::string saved_plan_json;            // non-empty: taken as it is, when it fits the model
-  std::string saved_plan_source;          // its file name, for messages
+  std::optional<double> resident_share;  // 0..1 of the weight bytes; the budget is what that takes
+  std::string saved_plan_json;           // non-empty: taken as it is, when it fits the model
+  std::string saved_plan_source;         // its file name, for messages
 
-  uint32_t context_tokens = 0;      // 0: the trained context, at most kDefaultContextTokens, less where the budget is small
+  uint32_t context_tokens =
+      0;  // 0: the trained context, at most kDefaultContextTokens, less where the budget is small
   uint32_t min_context_tokens = 0;  // what the prompt and -n need; a smaller plan is refused
   uint32_t chunk_tokens = 0;        // 0: chosen by budget
   uint32_t max_chunk_tokens = 512;  // when chosen
   uint32_t logit_rows = 1;
-  uint32_t threads = 1;             // their scratch memory counts
+  uint32_t threads = 1;  // their scratch memory counts
   ActivationFormat activations = ActivationFormat::kQ8;
   Ceilings ceilings;
 };

@@ -40,7 +40,8 @@ RealMachine::RealMachine(const RealMachineOptions& options)
   rows_.reserve(options.max_rows);
   for (size_t i = 0; i < options.program->blocks.size(); ++i) {
     const Placement& placement = options.plan->placements[i];
-    if (placement.home == Tier::kHost) block_memory_[i] = options.arena + placement.arena_offset_bytes;
+    if (placement.home == Tier::kHost)
+      block_memory_[i] = options.arena + placement.arena_offset_bytes;
   }
 }
 
@@ -154,7 +155,8 @@ size_t RealMachine::CollectEvents(absl::Span<MachineEvent> events) {
                        .end_ns = clock_.NowNs()};
   }
   done_blocks_.erase(done_blocks_.begin(), done_blocks_.begin() + static_cast<ptrdiff_t>(told));
-  const bool cancelled = options_.cancel != nullptr && options_.cancel->load(std::memory_order_relaxed);
+  const bool cancelled =
+      options_.cancel != nullptr && options_.cancel->load(std::memory_order_relaxed);
   if (!cancelled) cancel_told_ = false;
   if (cancelled && !cancel_told_ && count < events.size()) {
     events[count++] = {.kind = MachineEvent::Kind::kCancelled, .id = 0, .status = absl::OkStatus()};

@@ -27,7 +27,7 @@ class StepRunner {
 // One embedding row to gather: where it is on disk and where it goes.
 struct RowRead {
   const File* file = nullptr;
-  uint64_t offset_bytes = 0;    // widened to the file's alignment, as `bytes`
+  uint64_t offset_bytes = 0;  // widened to the file's alignment, as `bytes`
   uint64_t bytes = 0;
   uint64_t required_bytes = 0;
   uint8_t* memory = nullptr;
@@ -39,11 +39,11 @@ struct RealMachineOptions {
   const Plan* plan = nullptr;
   std::vector<const File*> files;  // by Segment::file
   Reader* reader = nullptr;
-  Stream* stream = nullptr;        // steps run here
+  Stream* stream = nullptr;  // steps run here
   StepRunner* runner = nullptr;
-  uint8_t* ring = nullptr;         // plan->slots * plan->slot_bytes, page-aligned
-  uint8_t* arena = nullptr;        // plan->resident_arena_bytes, page-aligned
-  uint32_t max_rows = 0;           // RowReads of one pass at most
+  uint8_t* ring = nullptr;                    // plan->slots * plan->slot_bytes, page-aligned
+  uint8_t* arena = nullptr;                   // plan->resident_arena_bytes, page-aligned
+  uint32_t max_rows = 0;                      // RowReads of one pass at most
   const std::atomic<bool>* cancel = nullptr;  // may be null; polled at least ten times a second
 };
 
@@ -66,7 +66,8 @@ class RealMachine final : public Machine {
 
  private:
   static constexpr uint32_t kMaxSteps = 32;
-  // Times are kept for longer than steps are in flight: a step begins where the one before it ended.
+  // Times are kept for longer than steps are in flight: a step begins where the one before it
+  // ended.
   static constexpr uint32_t kStepRing = 2 * kMaxSteps;
 
   // One segment's read; the pool of them is as large as can ever be in flight.
@@ -81,7 +82,8 @@ class RealMachine final : public Machine {
   };
 
   static void OnStepComplete(void* machine);  // on a thread of the device's
-  void AddPiece(BlockId block, const File& file, const Segment& segment, uint8_t* memory, bool urgent);
+  void AddPiece(BlockId block, const File& file, const Segment& segment, uint8_t* memory,
+                bool urgent);
   void SubmitPending();
   void FinishPiece(Piece* piece);
   size_t CollectEvents(absl::Span<MachineEvent> events);
@@ -95,16 +97,16 @@ class RealMachine final : public Machine {
 
   std::vector<Piece> pieces_;
   std::vector<Piece*> free_pieces_;
-  std::vector<Piece*> pending_;          // a ring: not yet with the reader
+  std::vector<Piece*> pending_;  // a ring: not yet with the reader
   size_t pending_begin_ = 0;
   size_t pending_count_ = 0;
-  std::vector<ReadOp*> done_ops_;        // scratch for the reader's Wait
-  std::vector<BlockId> done_blocks_;     // finished, not yet told
+  std::vector<ReadOp*> done_ops_;     // scratch for the reader's Wait
+  std::vector<BlockId> done_blocks_;  // finished, not yet told
   std::vector<RowRead> rows_;
 
   // Steps complete in order, so numbers are enough. The device's thread writes steps_done_ and
   // step_end_ns_, the scheduler's thread the rest.
-  std::vector<StepId> step_ids_;         // a ring, by order of Run
+  std::vector<StepId> step_ids_;  // a ring, by order of Run
   std::vector<int64_t> step_begin_ns_;
   std::vector<std::atomic<int64_t>> step_end_ns_;
   uint64_t steps_run_ = 0;

@@ -10,7 +10,8 @@ namespace weir {
 namespace {
 
 absl::Status Refuse(const char* option, double value, const char* range) {
-  return absl::InvalidArgumentError(absl::StrCat(option, " ", value, " is outside its range: ", range));
+  return absl::InvalidArgumentError(
+      absl::StrCat(option, " ", value, " is outside its range: ", range));
 }
 
 }  // namespace
@@ -47,7 +48,8 @@ TokenId Sampler::Sample(absl::Span<const float> logits, absl::Span<const TokenId
     return std::min_element(candidates_.begin(), candidates_.end(),
                             [](const Candidate& a, const Candidate& b) {
                               return a.logit > b.logit || (a.logit == b.logit && a.id < b.id);
-                            })->id;
+                            })
+        ->id;
   }
   KeepTopK();
   KeepTopP();
@@ -84,7 +86,8 @@ void Sampler::KeepTopK() {
 void Sampler::KeepTopP() {
   if (options_.top_p >= 1) return;
   double sum = 0;
-  for (const Candidate& c : candidates_) sum += std::exp(double{c.logit} - candidates_.front().logit);
+  for (const Candidate& c : candidates_)
+    sum += std::exp(double{c.logit} - candidates_.front().logit);
   double reached = 0;
   size_t keep = 0;
   while (keep < candidates_.size() && reached < options_.top_p) {
@@ -105,7 +108,9 @@ void Sampler::KeepMinP() {
 
 TokenId Sampler::Draw() {
   const double best = candidates_.front().logit;
-  auto weight = [&](const Candidate& c) { return std::exp((c.logit - best) / options_.temperature); };
+  auto weight = [&](const Candidate& c) {
+    return std::exp((c.logit - best) / options_.temperature);
+  };
   double sum = 0;
   for (const Candidate& c : candidates_) sum += weight(c);
   double left = NextUniform() * sum;

@@ -1,5 +1,5 @@
-// Sampler: from logits to the next token. Deterministic for a seed: its random numbers do not depend on the
-// standard library.
+// Sampler: from logits to the next token. Deterministic for a seed: its random numbers do not
+// depend on the standard library.
 //
 // Order, as llama.cpp's users know it: repeat penalty, top-k, top-p, min-p, temperature, draw.
 #ifndef WEIR_ENGINE_SAMPLER_H_

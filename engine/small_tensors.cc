@@ -24,8 +24,8 @@ std::vector<const TensorInfo*> List(const Model& model) {
   };
   for (const LayerTensors& layer : model.tensors.layers) {
     for (const TensorInfo* tensor :
-         {layer.attention_norm, layer.query_bias, layer.key_bias, layer.value_bias, layer.query_norm,
-          layer.key_norm, layer.attention_output_bias, layer.attention_post_norm,
+         {layer.attention_norm, layer.query_bias, layer.key_bias, layer.value_bias,
+          layer.query_norm, layer.key_norm, layer.attention_output_bias, layer.attention_post_norm,
           layer.feed_forward_norm, layer.feed_forward_post_norm}) {
       add(tensor);
     }
@@ -59,10 +59,9 @@ absl::Status WaitForAll(Reader& reader, size_t count) {
 }
 
 // Reads tensors from list[*next] on; advances *next past those that are staged.
-absl::StatusOr<std::vector<std::unique_ptr<Staged>>> ReadRound(const Model& model,
-                                                               const std::vector<const TensorInfo*>& list,
-                                                               size_t* next, Reader& reader,
-                                                               absl::Span<uint8_t> staging) {
+absl::StatusOr<std::vector<std::unique_ptr<Staged>>> ReadRound(
+    const Model& model, const std::vector<const TensorInfo*>& list, size_t* next, Reader& reader,
+    absl::Span<uint8_t> staging) {
   std::vector<std::unique_ptr<Staged>> round;
   uint64_t used_bytes = 0;
   while (*next < list.size() && reader.in_flight() < reader.capacity()) {
@@ -98,7 +97,8 @@ absl::StatusOr<std::vector<std::unique_ptr<Staged>>> ReadRound(const Model& mode
 uint64_t SmallTensors::Bytes(const Model& model) {
   uint64_t bytes = 0;
   for (const TensorInfo* tensor : List(model)) bytes += FloatBytes(Elements(*tensor));
-  for (const RopeConfig& rope : model.config.ropes) bytes += FloatBytes(rope.inverse_frequency.size());
+  for (const RopeConfig& rope : model.config.ropes)
+    bytes += FloatBytes(rope.inverse_frequency.size());
   return bytes;
 }
 
@@ -120,7 +120,8 @@ absl::StatusOr<SmallTensors> SmallTensors::Load(const Model& model, uint32_t con
   }
   for (size_t i = 0; i < model.config.ropes.size(); ++i) {
     const RopeConfig& rope = model.config.ropes[i];
-    const bool is_long = rope.original_context_length > 0 && context_tokens > rope.original_context_length &&
+    const bool is_long = rope.original_context_length > 0 &&
+                         context_tokens > rope.original_context_length &&
                          model.tensors.long_rope_divisors[i] != nullptr;
     const float* divisor =
         small.Find(is_long ? model.tensors.long_rope_divisors[i] : model.tensors.rope_divisors[i]);

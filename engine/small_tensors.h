@@ -20,11 +20,12 @@ class SmallTensors {
   // What Load will need, for the budget.
   static uint64_t Bytes(const Model& model);
 
-  // Reads them all through `reader` into `memory` (Bytes long, 64-byte aligned), by way of `staging`
-  // (4096-byte aligned; the larger, the fewer rounds). `context_tokens` chooses between short and
-  // long rope factors.
-  static absl::StatusOr<SmallTensors> Load(const Model& model, uint32_t context_tokens, Reader& reader,
-                                           absl::Span<uint8_t> staging, uint8_t* memory);
+  // Reads them all through `reader` into `memory` (Bytes long, 64-byte aligned), by way of
+  // `staging` (4096-byte aligned; the larger, the fewer rounds). `context_tokens` chooses between
+  // short and long rope factors.
+  static absl::StatusOr<SmallTensors> Load(const Model& model, uint32_t context_tokens,
+                                           Reader& reader, absl::Span<uint8_t> staging,
+                                           uint8_t* memory);
 
   // Null for null; otherwise a tensor that the model has (checked).
   const float* Find(const TensorInfo* tensor) const;

@@ -1,12 +1,13 @@
 #include "engine/transformer.h"
 
+#include <xxhash.h>
+
 #include <optional>
 #include <string>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "io/base.h"
-#include "xxhash.h"
 
 namespace weir {
 namespace {
@@ -17,7 +18,8 @@ uint64_t Fingerprint(const Model& model, const Program& program) {
   for (const ModelFile& file : model.index.files) absl::StrAppend(&text, file.size_bytes, "\n");
   for (const Block& block : program.blocks) {
     absl::StrAppend(&text, block.label, " ", block.memory_bytes);
-    for (const Segment& s : block.segments) absl::StrAppend(&text, " ", s.file, ":", s.offset_bytes, "+", s.bytes);
+    for (const Segment& s : block.segments)
+      absl::StrAppend(&text, " ", s.file, ":", s.offset_bytes, "+", s.bytes);
     absl::StrAppend(&text, "\n");
   }
   return XXH64(text.data(), text.size(), 0);
@@ -50,11 +52,13 @@ Transformer::Transformer(const Model& model, const TransformerOptions& options)
   program_.steps.push_back({.label = "embed", .needs = {rows_block_}});
   step_ops_.emplace_back();
   Append({.kind = OpKind::kEmbed});
-  for (uint32_t layer = 0; layer < model.config.layers.size(); ++layer) AddLayer(layer, options.cut);
+  for (uint32_t layer = 0; layer < model.config.layers.size(); ++layer)
+    AddLayer(layer, options.cut);
 
   Append({.kind = OpKind::kFinalNorm});
   program_.head_step = static_cast<StepId>(program_.steps.size());
-  const std::vector<MatrixPiece> head = CutMatrices({model.tensors.output}, options.cut, &program_.blocks);
+  const std::vector<MatrixPiece> head =
+      CutMatrices({model.tensors.output}, options.cut, &program_.blocks);
   for (const MatrixPiece& piece : head) Append({.kind = OpKind::kHead, .piece = piece});
   Append({.kind = OpKind::kFinishHead});
   if (model.tensors.output == model.tensors.embedding) embedding_pieces_ = head;
@@ -175,7 +179,8 @@ void Transformer::Embed(const Run& run) const {
 }
 
 // Into `normed`, and quantised: every norm feeds matrix products.
-void Transformer::Norm(const Run& run, const TensorInfo* weight, uint32_t tokens, const float* input) const {
+void Transformer::Norm(const Run& run, const TensorInfo* weight, uint32_t tokens,
+                       const float* input) const {
   const uint32_t columns = model_.config.columns;
   RmsNorm(run.stream, {.input = input,
                        .input_stride = columns,
@@ -189,7 +194,8 @@ void Transformer::Norm(const Run& run, const TensorInfo* weight, uint32_t tokens
   Quantize(run, {run.workspace.normed, columns}, tokens, columns);
 }
 
-void Transformer::Quantize(const Run& run, const Input& input, uint32_t tokens, uint32_t columns) const {
+void Transformer::Quantize(const Run& run, const Input& input, uint32_t tokens,
+                           uint32_t columns) const {
   // Formats in blocks have rows of whole blocks, so a width that is no multiple of 32 has none.
   if (activations_ != ActivationFormat::kQ8 || columns % 32 != 0) return;
   QuantizeActivations(run.stream, {.input = input.data,

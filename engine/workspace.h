@@ -10,16 +10,16 @@ namespace weir {
 
 // Views into memory that the owner of the allocation keeps. T is chunk_tokens.
 struct Workspace {
-  float* residual = nullptr;        // [T, columns]
-  float* normed = nullptr;          // [T, columns]
-  uint8_t* quantized = nullptr;     // of the widest matrix input
-  float* qkv = nullptr;             // [T, qkv_columns]: queries, keys, values of a token side by side
-  float* attended = nullptr;        // [T, heads * value_columns]
-  float* gate_up = nullptr;         // [T, 2 * feed_forward_columns]: gate, then up
-  float* projected = nullptr;       // [T, columns]: a projection before its post norm
-  float* logits = nullptr;          // [logit_rows, vocabulary]
-  int32_t* positions = nullptr;     // [T]
-  const uint8_t** rows = nullptr;   // [T]: addresses of embedding rows
+  float* residual = nullptr;     // [T, columns]
+  float* normed = nullptr;       // [T, columns]
+  uint8_t* quantized = nullptr;  // of the widest matrix input
+  float* qkv = nullptr;          // [T, qkv_columns]: queries, keys, values of a token side by side
+  float* attended = nullptr;     // [T, heads * value_columns]
+  float* gate_up = nullptr;      // [T, 2 * feed_forward_columns]: gate, then up
+  float* projected = nullptr;    // [T, columns]: a projection before its post norm
+  float* logits = nullptr;       // [logit_rows, vocabulary]
+  int32_t* positions = nullptr;  // [T]
+  const uint8_t** rows = nullptr;  // [T]: addresses of embedding rows
 
   uint32_t qkv_columns = 0;
   uint32_t gate_up_columns = 0;

@@ -47,12 +47,13 @@ Spread SpreadOf(const std::vector<Sample>& samples, double Sample::*field) {
   for (const Sample& sample : samples) values.push_back(sample.*field);
   std::sort(values.begin(), values.end());
   const size_t middle = values.size() / 2;
-  const double median = values.size() % 2 == 1 ? values[middle] : (values[middle - 1] + values[middle]) / 2;
+  const double median =
+      values.size() % 2 == 1 ? values[middle] : (values[middle - 1] + values[middle]) / 2;
   return {median, values.front(), values.back()};
 }
 
-// Ids that any text could have: drawn from the vocabulary by a linear congruential generator (Knuth's MMIX
-// constants), so that a seed means the same tokens everywhere.
+// Ids that any text could have: drawn from the vocabulary by a linear congruential generator
+// (Knuth's MMIX constants), so that a seed means the same tokens everywhere.
 std::vector<TokenId> RandomTokens(uint32_t count, uint32_t vocabulary, uint64_t seed) {
   std::vector<TokenId> tokens(count);
   for (TokenId& token : tokens) {
@@ -62,7 +63,8 @@ std::vector<TokenId> RandomTokens(uint32_t count, uint32_t vocabulary, uint64_t 
   return tokens;
 }
 
-absl::StatusOr<Sample> RunOnce(Engine& engine, const Model& model, const BenchOptions& options, Generation* last) {
+absl::StatusOr<Sample> RunOnce(Engine& engine, const Model& model, const BenchOptions& options,
+                               Generation* last) {
   const std::vector<TokenId> prompt =
       RandomTokens(std::max(1u, options.prompt_tokens), model.config.vocabulary, options.seed);
   const std::unique_ptr<Session> session = engine.NewSession();
@@ -71,17 +73,19 @@ absl::StatusOr<Sample> RunOnce(Engine& engine, const Model& model, const BenchOp
   // One more token than passes: the first comes out of the prompt's pass.
   const int64_t made = options.generate_tokens == 0 ? 0 : int64_t{options.generate_tokens} + 1;
   absl::StatusOr<Generation> generation =
-      Generate(engine, *session, sampler, *model.tokenizer, prompt, {.max_tokens = made, .ignore_end = true},
-               [](TokenId) { return absl::OkStatus(); });
+      Generate(engine, *session, sampler, *model.tokenizer, prompt,
+               {.max_tokens = made, .ignore_end = true}, [](TokenId) { return absl::OkStatus(); });
   if (!generation.ok()) return WithExitCode(ExitCode::kIo, generation.status());
   if (generation->stop == Generation::Stop::kInterrupted) {
     return WithExitCode(InterruptExitCode(), absl::CancelledError("interrupted"));
   }
   const EngineStats after = engine.stats();
   const auto bytes = static_cast<double>(after.reader.bytes_read - before.reader.bytes_read);
-  const auto busy_ns = static_cast<double>(after.scheduler.disk_busy_ns - before.scheduler.disk_busy_ns);
+  const auto busy_ns =
+      static_cast<double>(after.scheduler.disk_busy_ns - before.scheduler.disk_busy_ns);
   *last = *generation;
-  return Sample{generation->prompt_tokens_per_s(), generation->decode_tokens_per_s(), busy_ns > 0 ? bytes / busy_ns : 0};
+  return Sample{generation->prompt_tokens_per_s(), generation->decode_tokens_per_s(),
+                busy_ns > 0 ? bytes / busy_ns : 0};
 }
 
 nlohmann::json ToJson(const Spread& spread) {
@@ -89,40 +93,46 @@ nlohmann::json ToJson(const Spread& spread) {
 }
 
 void PrintRow(const std::string& what, const Spread& spread, const char* unit) {
-  std::printf("  %-22s %10.2f %s  (%.2f to %.2f)\n", what.c_str(), spread.median, unit, spread.min, spread.max);
+  std::printf("  %-22s %10.2f %s  (%.2f to %.2f)\n", what.c_str(), spread.median, unit, spread.min,
+              spread.max);
 }
 
-absl::Status WriteResults(const Model& model, const Engine& engine, const BenchOptions& options, const Ceilings& ceilings,
-                          const std::vector<Sample>& samples, const RunReport& report, OutputFile* json) {
+absl::Status WriteResults(const Model& model, const Engine& engine, const BenchOptions& options,
+                          const Ceilings& ceilings, const std::vector<Sample>& samples,
+                          const RunReport& report, OutputFile* json) {
   const Spread prompt = SpreadOf(samples, &Sample::prompt_tokens_per_s);
   const Spread decode = SpreadOf(samples, &Sample::decode_tokens_per_s);
   const Spread disk = SpreadOf(samples, &Sample::disk_gb_per_s);
   const Prediction& prediction = engine.plan().prediction;
   if (options.model.json_path != "-") {
-    std::printf("%s on %s, %.0f %% of weights resident, reader %s\n", model.path.c_str(), engine.device_name().c_str(),
-                100 * report.resident_share, report.reader.c_str());
-    std::printf("median of %u (min to max), warm: one run before, not counted; reads bypass the page cache\n",
-                options.repetitions);
-    if (options.prompt_tokens > 0) PrintRow(absl::StrCat("prompt of ", options.prompt_tokens), prompt, "tok/s");
-    if (options.generate_tokens > 0) PrintRow(absl::StrCat("generation of ", options.generate_tokens), decode, "tok/s");
+    std::printf("%s on %s, %.0f %% of weights resident, reader %s\n", model.path.c_str(),
+                engine.device_name().c_str(), 100 * report.resident_share, report.reader.c_str());
+    std::printf(
+        "median of %u (min to max), warm: one run before, not counted; reads bypass the page "
+        "cache\n",
+        options.repetitions);
+    if (options.prompt_tokens > 0)
+      PrintRow(absl::StrCat("prompt of ", options.prompt_tokens), prompt, "tok/s");
+    if (options.generate_tokens > 0)
+      PrintRow(absl::StrCat("generation of ", options.generate_tokens), decode, "tok/s");
     if (prediction.decode_tokens_per_s > 0 && decode.median > 0) {
       std::printf("  %-22s %10.2f tok/s  (%+.1f %%, bound by %s)\n", "predicted generation",
-                  prediction.decode_tokens_per_s, 100 * (prediction.decode_tokens_per_s / decode.median - 1),
+                  prediction.decode_tokens_per_s,
+                  100 * (prediction.decode_tokens_per_s / decode.median - 1),
                   prediction.bottleneck.c_str());
     }
     PrintRow("disk while reading", disk, "GB/s ");
     std::printf("  %-22s %10.2f GB/s\n", "disk ceiling", ceilings.disk_bytes_per_s * 1e-9);
-    std::printf("  %-22s %10s  (budget %s)\n", "peak memory", FormatBytes(report.peak_rss_bytes).c_str(),
+    std::printf("  %-22s %10s  (budget %s)\n", "peak memory",
+                FormatBytes(report.peak_rss_bytes).c_str(),
                 FormatBytes(report.dram_budget_bytes).c_str());
   }
   nlohmann::json out = ReportJson(report);  // of the last repetition, and the engine's life
-  out["bench"] = {{"prompt_tokens", options.prompt_tokens},
-                  {"generate_tokens", options.generate_tokens},
-                  {"repetitions", options.repetitions},
-                  {"seed", options.seed},
-                  {"prompt_tokens_per_s", ToJson(prompt)},
-                  {"decode_tokens_per_s", ToJson(decode)},
-                  {"disk_gb_per_s", ToJson(disk)}};
+  out["bench"] = {
+      {"prompt_tokens", options.prompt_tokens}, {"generate_tokens", options.generate_tokens},
+      {"repetitions", options.repetitions},     {"seed", options.seed},
+      {"prompt_tokens_per_s", ToJson(prompt)},  {"decode_tokens_per_s", ToJson(decode)},
+      {"disk_gb_per_s", ToJson(disk)}};
   WEIR_RETURN_IF_ERROR(json->Write(out.dump(1) + "\n"));
   return json->Close();
 }
@@ -150,7 +160,8 @@ absl::Status Bench(const BenchOptions& options) {
     WEIR_ASSIGN_OR_RETURN(const Sample sample, RunOnce(*engine, *model, options, &last));
     if (i > 0) samples.push_back(sample);
   }
-  const RunReport report = MakeRunReport(*model, *engine, last, planned.ceilings, begin_ns, run_begin_ns);
+  const RunReport report =
+      MakeRunReport(*model, *engine, last, planned.ceilings, begin_ns, run_begin_ns);
   return WriteResults(*model, *engine, options, planned.ceilings, samples, report, &json);
 }
 

@@ -55,14 +55,16 @@ std::optional<std::string> ReadLine(bool is_terminal) {
 // The conversation so far, and what of it the session has seen.
 class Conversation {
  public:
-  Conversation(const Model& model, ChatFamily family, const ChatOptions& options) : model_(model), family_(family) {
+  Conversation(const Model& model, ChatFamily family, const ChatOptions& options)
+      : model_(model), family_(family) {
     if (!options.system.empty()) messages_.push_back({"system", options.system});
   }
 
   // Tokens of the whole conversation with this turn, up to the head of the answer.
   absl::StatusOr<std::vector<TokenId>> Ask(const std::string& text) {
     messages_.push_back({"user", text});
-    WEIR_ASSIGN_OR_RETURN(const std::string formatted, FormatChat(family_, model_.chat_template, messages_, true));
+    WEIR_ASSIGN_OR_RETURN(const std::string formatted,
+                          FormatChat(family_, model_.chat_template, messages_, true));
     return model_.tokenizer->Encode(formatted, {.add_special = true, .parse_special = true});
   }
   void Answered(std::string text) { messages_.push_back({"assistant", std::move(text)}); }
@@ -74,9 +76,11 @@ class Conversation {
 };
 
 // A session that holds a prefix of `tokens`: the present one where it does, else a new one.
-std::unique_ptr<Session> SessionFor(Engine& engine, std::unique_ptr<Session> session, const std::vector<TokenId>& tokens) {
+std::unique_ptr<Session> SessionFor(Engine& engine, std::unique_ptr<Session> session,
+                                    const std::vector<TokenId>& tokens) {
   const std::vector<TokenId>& seen = session->tokens();
-  const bool is_prefix = seen.size() < tokens.size() && std::equal(seen.begin(), seen.end(), tokens.begin());
+  const bool is_prefix =
+      seen.size() < tokens.size() && std::equal(seen.begin(), seen.end(), tokens.begin());
   if (is_prefix) return session;
   session.reset();  // its pages must be free before the next one asks for them
   return engine.NewSession();
@@ -90,20 +94,25 @@ struct Turn {
 };
 
 // Generates one answer; its text is printed as it comes and returned.
-absl::StatusOr<std::string> Answer(const Turn& turn, Session& session, const std::vector<TokenId>& tokens) {
-  const absl::Span<const TokenId> fresh = absl::MakeConstSpan(tokens).subspan(session.tokens().size());
+absl::StatusOr<std::string> Answer(const Turn& turn, Session& session,
+                                   const std::vector<TokenId>& tokens) {
+  const absl::Span<const TokenId> fresh =
+      absl::MakeConstSpan(tokens).subspan(session.tokens().size());
   TextStream stream(stdout);
   std::string text;
   WEIR_ASSIGN_OR_RETURN(const Generation generation,
-                        Generate(turn.engine, session, turn.sampler, *turn.model.tokenizer, fresh, turn.generate,
-                                 [&](TokenId token) {
-                                   const std::string bytes = turn.model.tokenizer->TokenBytes(token, false);
+                        Generate(turn.engine, session, turn.sampler, *turn.model.tokenizer, fresh,
+                                 turn.generate, [&](TokenId token) {
+                                   const std::string bytes =
+                                       turn.model.tokenizer->TokenBytes(token, false);
                                    text += bytes;
                                    return stream.Write(bytes);
                                  }));
   WEIR_RETURN_IF_ERROR(stream.Finish());
   if (generation.stop == Generation::Stop::kContextFull) {
-    std::fprintf(stderr, "weir: the context of %u tokens is full; the next turn begins a new conversation. Raise -c\n",
+    std::fprintf(stderr,
+                 "weir: the context of %u tokens is full; the next turn begins a new conversation. "
+                 "Raise -c\n",
                  turn.engine.plan().shape.context_tokens);
   }
   return text;
@@ -115,10 +124,13 @@ absl::Status Chat(const ChatOptions& options) {
   WEIR_ASSIGN_OR_RETURN(const std::unique_ptr<Model> model, OpenModel(options.model));
   WEIR_ASSIGN_OR_RETURN(const std::optional<ChatFamily> family, ModelChatFamily(*model));
   if (!family.has_value()) {
-    return WithExitCode(ExitCode::kUsage, absl::InvalidArgumentError(absl::StrCat(
-                                              model->path, ": the model has no chat template. Use `weir run --no-chat`")));
+    return WithExitCode(
+        ExitCode::kUsage,
+        absl::InvalidArgumentError(absl::StrCat(
+            model->path, ": the model has no chat template. Use `weir run --no-chat`")));
   }
-  WEIR_ASSIGN_OR_RETURN(PlannedModel planned, PlanFromOptions(*model, options.model, ContextNeeds()));
+  WEIR_ASSIGN_OR_RETURN(PlannedModel planned,
+                        PlanFromOptions(*model, options.model, ContextNeeds()));
   WEIR_ASSIGN_OR_RETURN(const std::unique_ptr<Engine> engine,
                         OpenEngine(*model, std::move(planned.plan), options.model));
   Sampler sampler(sampler_options, model->config.vocabulary);
@@ -132,14 +144,18 @@ absl::Status Chat(const ChatOptions& options) {
     if (line->empty()) continue;
     WEIR_ASSIGN_OR_RETURN(std::vector<TokenId> tokens, conversation->Ask(*line));
     if (tokens.size() >= engine->plan().shape.context_tokens) {
-      std::fputs("weir: the conversation does not fit the context any more; it begins anew with this turn\n", stderr);
+      std::fputs(
+          "weir: the conversation does not fit the context any more; it begins anew with this "
+          "turn\n",
+          stderr);
       conversation.emplace(*model, *family, options);
       WEIR_ASSIGN_OR_RETURN(tokens, conversation->Ask(*line));
     }
     session = SessionFor(*engine, std::move(session), tokens);
     absl::StatusOr<std::string> answer = Answer(turn, *session, tokens);
     if (!answer.ok()) {
-      const ExitCode code = absl::IsOutOfRange(answer.status()) ? ExitCode::kContext : ExitCode::kIo;
+      const ExitCode code =
+          absl::IsOutOfRange(answer.status()) ? ExitCode::kContext : ExitCode::kIo;
       return WithExitCode(code, answer.status());
     }
     conversation->Answered(*answer);

@@ -23,7 +23,8 @@
 namespace weir {
 namespace {
 
-// Tokens per pass: all of them need a row of logits, which a vocabulary of 262,144 makes a megabyte.
+// Tokens per pass: all of them need a row of logits, which a vocabulary of 262,144 makes a
+// megabyte.
 constexpr uint32_t kEvalChunkTokens = 32;
 
 struct EvalOptions {
@@ -80,24 +81,25 @@ absl::StatusOr<std::vector<TokenId>> InputTokens(const Model& model, const EvalO
   return tokens;
 }
 
-absl::Status WriteToken(TokenId id, std::optional<double> log_probability, std::optional<TokenId> top1,
-                        OutputFile* file) {
+absl::Status WriteToken(TokenId id, std::optional<double> log_probability,
+                        std::optional<TokenId> top1, OutputFile* file) {
   if (!file->is_open()) return absl::OkStatus();
   const nlohmann::json line = {
       {"id", id},
-      {"logprob", log_probability.has_value() ? nlohmann::json(*log_probability) : nlohmann::json()},
+      {"logprob",
+       log_probability.has_value() ? nlohmann::json(*log_probability) : nlohmann::json()},
       {"top1", top1.has_value() ? nlohmann::json(*top1) : nlohmann::json()}};
   return file->Write(line.dump() + "\n");
 }
 
 // Judges the token after each row of the chunk that was just run.
-absl::Status ScoreChunk(const Engine& engine, const std::vector<TokenId>& tokens, size_t begin, size_t count,
-                        EvalOutputs* outputs, EvalSums* sums) {
+absl::Status ScoreChunk(const Engine& engine, const std::vector<TokenId>& tokens, size_t begin,
+                        size_t count, EvalOutputs* outputs, EvalSums* sums) {
   for (size_t i = 0; i < count; ++i) {
     const absl::Span<const float> logits = engine.logits(static_cast<uint32_t>(i));
     if (outputs->logits.is_open()) {
-      WEIR_RETURN_IF_ERROR(outputs->logits.Write(
-          std::string_view(reinterpret_cast<const char*>(logits.data()), logits.size() * sizeof(float))));
+      WEIR_RETURN_IF_ERROR(outputs->logits.Write(std::string_view(
+          reinterpret_cast<const char*>(logits.data()), logits.size() * sizeof(float))));
     }
     if (begin + i + 1 >= tokens.size()) continue;
     const TokenId next = tokens[begin + i + 1];
@@ -111,7 +113,8 @@ absl::Status ScoreChunk(const Engine& engine, const std::vector<TokenId>& tokens
   return absl::OkStatus();
 }
 
-absl::StatusOr<EvalSums> Score(Engine& engine, const std::vector<TokenId>& tokens, EvalOutputs* outputs) {
+absl::StatusOr<EvalSums> Score(Engine& engine, const std::vector<TokenId>& tokens,
+                               EvalOutputs* outputs) {
   EvalSums sums;
   ProgressLine progress("eval");
   const std::unique_ptr<Session> session = engine.NewSession();
@@ -119,8 +122,9 @@ absl::StatusOr<EvalSums> Score(Engine& engine, const std::vector<TokenId>& token
   const size_t chunk = std::min(engine.plan().shape.chunk_tokens, engine.plan().shape.logit_rows);
   for (size_t begin = 0; begin < tokens.size(); begin += chunk) {
     const size_t count = std::min<size_t>(chunk, tokens.size() - begin);
-    const absl::Status status = engine.Forward(*session, absl::MakeConstSpan(tokens).subspan(begin, count),
-                                               static_cast<uint32_t>(count), begin + count < tokens.size());
+    const absl::Status status =
+        engine.Forward(*session, absl::MakeConstSpan(tokens).subspan(begin, count),
+                       static_cast<uint32_t>(count), begin + count < tokens.size());
     if (absl::IsCancelled(status)) return WithExitCode(InterruptExitCode(), status);
     if (!status.ok()) return WithExitCode(ExitCode::kIo, status);
     WEIR_RETURN_IF_ERROR(ScoreChunk(engine, tokens, begin, count, outputs, &sums));
@@ -142,12 +146,14 @@ absl::Status Eval(EvalOptions options) {
   WEIR_ASSIGN_OR_RETURN(const std::unique_ptr<Model> model, OpenModel(options.model));
   WEIR_ASSIGN_OR_RETURN(const std::vector<TokenId> tokens, InputTokens(*model, options));
   const auto count = static_cast<uint32_t>(std::min<size_t>(tokens.size(), UINT32_MAX));
-  const uint32_t chunk = std::min(count, options.model.chunk_tokens == 0 ? kEvalChunkTokens : options.model.chunk_tokens);
+  const uint32_t chunk = std::min(
+      count, options.model.chunk_tokens == 0 ? kEvalChunkTokens : options.model.chunk_tokens);
   options.model.chunk_tokens = chunk;
   if (options.model.context_tokens == 0) options.model.context_tokens = count;
   WEIR_ASSIGN_OR_RETURN(
       PlannedModel planned,
-      PlanFromOptions(*model, options.model, {.min_context_tokens = count, .prompt_tokens = count, .logit_rows = chunk}));
+      PlanFromOptions(*model, options.model,
+                      {.min_context_tokens = count, .prompt_tokens = count, .logit_rows = chunk}));
   WEIR_ASSIGN_OR_RETURN(const std::unique_ptr<Engine> engine,
                         OpenEngine(*model, std::move(planned.plan), options.model));
   WEIR_ASSIGN_OR_RETURN(const EvalSums sums, Score(*engine, tokens, &outputs));
@@ -155,12 +161,15 @@ absl::Status Eval(EvalOptions options) {
   const double perplexity = std::exp(-mean);
   const double top1_share = static_cast<double>(sums.top1_hits) / static_cast<double>(sums.tokens);
   if (options.model.json_path != "-") {
-    std::printf("%zu tokens, perplexity %.4f (%.4f nats a token), top-1 %.2f %%\n", tokens.size(), perplexity,
-                -mean, 100 * top1_share);
+    std::printf("%zu tokens, perplexity %.4f (%.4f nats a token), top-1 %.2f %%\n", tokens.size(),
+                perplexity, -mean, 100 * top1_share);
   }
-  const nlohmann::json json = {{"model", model->path},     {"tokens", tokens.size()},
-                               {"scored", sums.tokens},    {"perplexity", perplexity},
-                               {"nats_per_token", -mean},  {"top1_share", top1_share},
+  const nlohmann::json json = {{"model", model->path},
+                               {"tokens", tokens.size()},
+                               {"scored", sums.tokens},
+                               {"perplexity", perplexity},
+                               {"nats_per_token", -mean},
+                               {"top1_share", top1_share},
                                {"activations", options.model.activations}};
   WEIR_RETURN_IF_ERROR(outputs.json.Write(json.dump(1) + "\n"));
   WEIR_RETURN_IF_ERROR(outputs.json.Close());
@@ -176,8 +185,10 @@ void AddEvalCommand(CLI::App& app, int* exit_code) {
   AddRunOptions(*command, &options->model);
   command->add_option("-f,--file", options->text_file, "the text");
   command->add_option("--tokens", options->ids_file, "instead: a JSON array of token ids");
-  command->add_option("--per-token", options->per_token_path, "write one JSON line a token here: id, logprob, top1");
-  command->add_option("--logits", options->logits_path, "write all logits here: float32, [tokens, vocabulary]");
+  command->add_option("--per-token", options->per_token_path,
+                      "write one JSON line a token here: id, logprob, top1");
+  command->add_option("--logits", options->logits_path,
+                      "write all logits here: float32, [tokens, vocabulary]");
   command->callback([options, exit_code] { *exit_code = ReportStatus(Eval(*options)); });
 }
 

@@ -25,7 +25,8 @@ void PrintDram(const Plan& plan, const PlanSummary& summary) {
            absl::StrFormat("%.1f %% of the weights", 100 * summary.resident_share()));
   PrintRow("ring for streamed weights", plan.slots * plan.slot_bytes,
            absl::StrFormat("%d slots of %s", plan.slots, FormatBytes(plan.slot_bytes)));
-  PrintRow("KV pages", plan.overhead.kv, absl::StrFormat("context of %d tokens", plan.shape.context_tokens));
+  PrintRow("KV pages", plan.overhead.kv,
+           absl::StrFormat("context of %d tokens", plan.shape.context_tokens));
   PrintRow("activations, logits, scratch", plan.overhead.activations,
            absl::StrFormat("%d tokens a pass", plan.shape.chunk_tokens));
   PrintRow("norms and biases", plan.overhead.small_tensors, "always resident");
@@ -36,20 +37,24 @@ void PrintPrediction(const Plan& plan, const Ceilings& ceilings, const std::stri
   const Prediction& p = plan.prediction;
   if (ceilings.disk_bytes_per_s > 0) {
     std::printf("Ceilings measured here: disk %.2f GB/s (%s), compute %.2f GB/s of weights\n",
-                ceilings.disk_bytes_per_s * 1e-9, note.c_str(), ceilings.compute_bytes_per_s * 1e-9);
+                ceilings.disk_bytes_per_s * 1e-9, note.c_str(),
+                ceilings.compute_bytes_per_s * 1e-9);
   }
   if (p.decode_tokens_per_s <= 0) {
     std::printf("Prediction: none (a ceiling could not be measured)\n");
     return;
   }
-  std::printf("Prediction: %.2f tok/s while generating, bound by %s (per token: disk %.1f ms, compute %.1f ms)\n",
-              p.decode_tokens_per_s, p.bottleneck.c_str(), p.disk_s * 1e3, p.compute_s * 1e3);
+  std::printf(
+      "Prediction: %.2f tok/s while generating, bound by %s (per token: disk %.1f ms, compute %.1f "
+      "ms)\n",
+      p.decode_tokens_per_s, p.bottleneck.c_str(), p.disk_s * 1e3, p.compute_s * 1e3);
 }
 
 absl::Status PlanCommand(const ModelOptions& options) {
   WEIR_ASSIGN_OR_RETURN(OutputFile json, OutputFile::Open(options.json_path));
   WEIR_ASSIGN_OR_RETURN(const std::unique_ptr<Model> model, OpenModel(options));
-  WEIR_ASSIGN_OR_RETURN(const PlannedModel planned, PlanFromOptions(*model, options, ContextNeeds()));
+  WEIR_ASSIGN_OR_RETURN(const PlannedModel planned,
+                        PlanFromOptions(*model, options, ContextNeeds()));
   const Plan& plan = planned.plan.plan;
   const Program& program = planned.plan.transformer->program();
   const PlanSummary summary = Summarise(program, plan);
@@ -69,7 +74,8 @@ absl::Status PlanCommand(const ModelOptions& options) {
 
 void AddPlanCommand(CLI::App& app, int* exit_code) {
   auto options = std::make_shared<ModelOptions>();
-  CLI::App* command = app.add_subcommand("plan", "show where a model's bytes would live, and the speed to expect");
+  CLI::App* command =
+      app.add_subcommand("plan", "show where a model's bytes would live, and the speed to expect");
   AddPlanOptions(*command, options.get());
   command->callback([options, exit_code] { *exit_code = ReportStatus(PlanCommand(*options)); });
 }

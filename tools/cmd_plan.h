@@ -1,4 +1,5 @@
-// weir plan: where the bytes of a model would live under a budget, and what speed that predicts; nothing runs.
+// weir plan: where the bytes of a model would live under a budget, and what speed that predicts;
+// nothing runs.
 #ifndef WEIR_TOOLS_CMD_PLAN_H_
 #define WEIR_TOOLS_CMD_PLAN_H_
 

@@ -39,33 +39,36 @@ absl::Status UsageError(const std::string& message) {
 }
 
 absl::StatusOr<std::string> PromptText(const RunOptions& options) {
-  const int given =
-      !options.prompt_argument.empty() + !options.prompt_option.empty() + !options.prompt_file.empty();
+  const int given = !options.prompt_argument.empty() + !options.prompt_option.empty() +
+                    !options.prompt_file.empty();
   if (given > 1) return UsageError("give the prompt once: as an argument, or with -p, or with -f");
   if (!options.prompt_argument.empty()) return options.prompt_argument;
   if (!options.prompt_option.empty()) return options.prompt_option;
   if (!options.prompt_file.empty()) return ReadTextFile(options.prompt_file);
   if (isatty(STDIN_FILENO) == 1) {
-    return UsageError("no prompt: give one as an argument, with -p or -f FILE, or on standard input");
+    return UsageError(
+        "no prompt: give one as an argument, with -p or -f FILE, or on standard input");
   }
   return ReadTextFile("-");
 }
 
 absl::StatusOr<std::vector<TokenId>> PromptTokens(const Model& model, const RunOptions& options) {
   WEIR_ASSIGN_OR_RETURN(const std::string text, PromptText(options));
-  WEIR_ASSIGN_OR_RETURN(std::vector<TokenId> tokens, EncodePrompt(model, text, options.system, options.no_chat));
+  WEIR_ASSIGN_OR_RETURN(std::vector<TokenId> tokens,
+                        EncodePrompt(model, text, options.system, options.no_chat));
   if (tokens.empty()) return UsageError("the prompt is empty");
   const uint64_t trained = model.config.context_length;
   if (trained == 0 || tokens.size() < trained) return tokens;
   return WithExitCode(ExitCode::kContext,
-                      absl::OutOfRangeError(absl::StrCat("the prompt has ", tokens.size(), " tokens, and ", model.path,
-                                                         " was trained for a context of ", trained,
-                                                         ". Shorten the prompt")));
+                      absl::OutOfRangeError(absl::StrCat(
+                          "the prompt has ", tokens.size(), " tokens, and ", model.path,
+                          " was trained for a context of ", trained, ". Shorten the prompt")));
 }
 
 // Context for the prompt and what -n asks for; without -n at least one token.
 ContextNeeds NeedsOf(const std::vector<TokenId>& prompt, const RunOptions& options) {
-  const auto made = static_cast<uint32_t>(std::min<int64_t>(std::max<int64_t>(options.sampling.max_tokens, 1), INT32_MAX / 2));
+  const auto made = static_cast<uint32_t>(
+      std::min<int64_t>(std::max<int64_t>(options.sampling.max_tokens, 1), INT32_MAX / 2));
   return {.min_context_tokens = static_cast<uint32_t>(prompt.size()) + made,
           .prompt_tokens = static_cast<uint32_t>(prompt.size())};
 }
@@ -87,7 +90,8 @@ absl::Status Run(const RunOptions& options) {
   WEIR_ASSIGN_OR_RETURN(const SamplerOptions sampler_options, SamplerFrom(options.sampling));
   WEIR_ASSIGN_OR_RETURN(const std::unique_ptr<Model> model, OpenModel(options.model));
   WEIR_ASSIGN_OR_RETURN(const std::vector<TokenId> prompt, PromptTokens(*model, options));
-  WEIR_ASSIGN_OR_RETURN(PlannedModel planned, PlanFromOptions(*model, options.model, NeedsOf(prompt, options)));
+  WEIR_ASSIGN_OR_RETURN(PlannedModel planned,
+                        PlanFromOptions(*model, options.model, NeedsOf(prompt, options)));
   WEIR_ASSIGN_OR_RETURN(const std::unique_ptr<Engine> engine,
                         OpenEngine(*model, std::move(planned.plan), options.model));
 
@@ -98,7 +102,9 @@ absl::Status Run(const RunOptions& options) {
   absl::StatusOr<Generation> generation = Generate(
       *engine, *session, sampler, *model->tokenizer, prompt,
       {.max_tokens = options.sampling.max_tokens, .ignore_end = options.sampling.ignore_end},
-      [&](TokenId token) { return text.Write(model->tokenizer->TokenBytes(token, /*show_special=*/false)); });
+      [&](TokenId token) {
+        return text.Write(model->tokenizer->TokenBytes(token, /*show_special=*/false));
+      });
   if (!generation.ok()) {
     (void)text.Finish();
     return WithExitCode(ExitCode::kIo, generation.status());
@@ -127,7 +133,8 @@ void AddRunCommand(CLI::App& app, int* exit_code) {
   command->add_option("-p,--prompt", options->prompt_option, "the prompt");
   command->add_option("-f,--file", options->prompt_file, "read the prompt from this file");
   command->add_option("--system", options->system, "system message of the chat");
-  command->add_flag("--no-chat", options->no_chat, "give the text to the model as it is, without its chat template");
+  command->add_flag("--no-chat", options->no_chat,
+                    "give the text to the model as it is, without its chat template");
   AddSamplingOptions(*command, &options->sampling);
   command->callback([options, exit_code] { *exit_code = ReportStatus(Run(*options)); });
 }

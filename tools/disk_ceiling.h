@@ -1,5 +1,5 @@
-// The disk's rate to judge a run by: as `weir probe disk` saved it for this disk, or measured now in about a tenth
-// of a second.
+// The disk's rate to judge a run by: as `weir probe disk` saved it for this disk, or measured now
+// in about a tenth of a second.
 #ifndef WEIR_TOOLS_DISK_CEILING_H_
 #define WEIR_TOOLS_DISK_CEILING_H_
 

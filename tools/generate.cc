@@ -16,7 +16,8 @@ double SecondsBetween(int64_t begin_ns, int64_t end_ns) {
 // One step of the loop after a token was made: whether and how the generation ends here.
 bool IsFinished(const Engine& engine, const Session& session, const GenerateOptions& options,
                 Generation* result) {
-  if (options.max_tokens >= 0 && result->tokens.size() >= static_cast<uint64_t>(options.max_tokens)) {
+  if (options.max_tokens >= 0 &&
+      result->tokens.size() >= static_cast<uint64_t>(options.max_tokens)) {
     result->stop = Generation::Stop::kLength;
     return true;
   }
@@ -31,10 +32,13 @@ bool IsFinished(const Engine& engine, const Session& session, const GenerateOpti
 
 double Generation::prompt_tokens_per_s() const { return Rate(prompt_tokens, prompt_s); }
 
-double Generation::decode_tokens_per_s() const { return Rate(static_cast<double>(decode_passes), decode_s); }
+double Generation::decode_tokens_per_s() const {
+  return Rate(static_cast<double>(decode_passes), decode_s);
+}
 
-absl::StatusOr<Generation> Generate(Engine& engine, Session& session, Sampler& sampler, const Tokenizer& tokenizer,
-                                    absl::Span<const TokenId> prompt, const GenerateOptions& options,
+absl::StatusOr<Generation> Generate(Engine& engine, Session& session, Sampler& sampler,
+                                    const Tokenizer& tokenizer, absl::Span<const TokenId> prompt,
+                                    const GenerateOptions& options,
                                     const std::function<absl::Status(TokenId)>& on_token) {
   RealClock clock;
   Generation result;
@@ -42,7 +46,8 @@ absl::StatusOr<Generation> Generate(Engine& engine, Session& session, Sampler& s
   const int64_t begin_ns = clock.NowNs();
   std::vector<TokenId> history(session.tokens());
   history.insert(history.end(), prompt.begin(), prompt.end());
-  absl::Status status = engine.Forward(session, prompt, 1, options.max_tokens != 0 && options.max_tokens != 1);
+  absl::Status status =
+      engine.Forward(session, prompt, 1, options.max_tokens != 0 && options.max_tokens != 1);
   result.first_token_ns = clock.NowNs();
   result.prompt_s = SecondsBetween(begin_ns, result.first_token_ns);
   while (status.ok() && options.max_tokens != 0) {
@@ -59,7 +64,8 @@ absl::StatusOr<Generation> Generate(Engine& engine, Session& session, Sampler& s
       result.stop = Generation::Stop::kInterrupted;
       break;
     }
-    const bool last = options.max_tokens >= 0 && result.tokens.size() + 1 >= static_cast<uint64_t>(options.max_tokens);
+    const bool last = options.max_tokens >= 0 &&
+                      result.tokens.size() + 1 >= static_cast<uint64_t>(options.max_tokens);
     status = engine.Forward(session, {token}, 1, !last);
     if (!status.ok()) break;
     ++result.decode_passes;

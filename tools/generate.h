@@ -15,8 +15,8 @@
 namespace weir {
 
 struct GenerateOptions {
-  int64_t max_tokens = -1;   // -1: until the end token or the context is full
-  bool ignore_end = false;   // for benchmarks: end tokens are tokens like any other
+  int64_t max_tokens = -1;  // -1: until the end token or the context is full
+  bool ignore_end = false;  // for benchmarks: end tokens are tokens like any other
 };
 
 struct Generation {
@@ -34,10 +34,11 @@ struct Generation {
   double decode_tokens_per_s() const;
 };
 
-// Appends `prompt` and what is generated to the session. `on_token` sees each token made. An interrupt ends it with
-// Stop::kInterrupted and what was made so far.
-absl::StatusOr<Generation> Generate(Engine& engine, Session& session, Sampler& sampler, const Tokenizer& tokenizer,
-                                    absl::Span<const TokenId> prompt, const GenerateOptions& options,
+// Appends `prompt` and what is generated to the session. `on_token` sees each token made. An
+// interrupt ends it with Stop::kInterrupted and what was made so far.
+absl::StatusOr<Generation> Generate(Engine& engine, Session& session, Sampler& sampler,
+                                    const Tokenizer& tokenizer, absl::Span<const TokenId> prompt,
+                                    const GenerateOptions& options,
                                     const std::function<absl::Status(TokenId)>& on_token);
 
 }  // namespace weir

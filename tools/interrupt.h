@@ -1,4 +1,5 @@
-// SIGINT and SIGTERM as a flag that long work polls, so that a run ends with its footer and a clean process.
+// SIGINT and SIGTERM as a flag that long work polls, so that a run ends with its footer and a clean
+// process.
 #ifndef WEIR_TOOLS_INTERRUPT_H_
 #define WEIR_TOOLS_INTERRUPT_H_
 

@@ -7,8 +7,11 @@
 #include "tools/cmd_bench.h"
 #include "tools/cmd_chat.h"
 #include "tools/cmd_eval.h"
+#include "tools/cmd_inspect.h"
 #include "tools/cmd_plan.h"
+#include "tools/cmd_probe.h"
 #include "tools/cmd_run.h"
+#include "tools/cmd_synth.h"
 #include "tools/cmd_tokenize.h"
 #include "tools/exit_codes.h"
 #include "tools/interrupt.h"
@@ -22,10 +25,13 @@ int main(int argc, char** argv) {
   int exit_code = static_cast<int>(weir::ExitCode::kOk);
   weir::AddRunCommand(app, &exit_code);
   weir::AddChatCommand(app, &exit_code);
+  weir::AddInspectCommand(app, &exit_code);
   weir::AddPlanCommand(app, &exit_code);
   weir::AddTokenizeCommand(app, &exit_code);
   weir::AddEvalCommand(app, &exit_code);
+  weir::AddProbeCommand(app, &exit_code);
   weir::AddBenchCommand(app, &exit_code);
+  weir::AddSynthCommand(app, &exit_code);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

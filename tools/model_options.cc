@@ -25,7 +25,8 @@ constexpr uint64_t kProcessMarginBytes = 64 * kMiB;
 constexpr size_t kTraceRecords = 1 << 20;
 
 absl::Status OptionError(const char* option, absl::Status status) {
-  return WithExitCode(ExitCode::kUsage, absl::Status(status.code(), absl::StrCat(option, ": ", status.message())));
+  return WithExitCode(ExitCode::kUsage,
+                      absl::Status(status.code(), absl::StrCat(option, ": ", status.message())));
 }
 
 absl::StatusOr<double> ParsePercent(const std::string& text) {
@@ -45,7 +46,8 @@ absl::StatusOr<ActivationFormat> ParseActivations(const std::string& text) {
   return absl::InvalidArgumentError(absl::StrCat("'", text, "' is neither q8 nor f32"));
 }
 
-// What this process may take: the limits of machine and cgroup, less what it needs beside the budget.
+// What this process may take: the limits of machine and cgroup, less what it needs beside the
+// budget.
 absl::StatusOr<uint64_t> DefaultDramBytes() {
   WEIR_ASSIGN_OR_RETURN(const MemoryLimits limits, ReadMemoryLimits());
   const uint64_t margin = kProcessMarginBytes + limits.usable_bytes / 16;
@@ -56,18 +58,20 @@ absl::Status CheckDram(uint64_t dram_bytes) {
   const absl::StatusOr<MemoryLimits> limits = ReadMemoryLimits();
   // Where the kernel does not tell, only the allocation itself can.
   if (!limits.ok() || dram_bytes <= limits->usable_bytes) return absl::OkStatus();
-  return WithExitCode(ExitCode::kBudget,
-                      absl::ResourceExhaustedError(absl::StrCat(
-                          "a DRAM budget of ", FormatBytes(dram_bytes), " is more than this process may take (",
-                          FormatBytes(limits->usable_bytes),
-                          " under the limits of the machine and its cgroup): the system would page or kill it. "
-                          "Lower --dram")));
+  return WithExitCode(
+      ExitCode::kBudget,
+      absl::ResourceExhaustedError(absl::StrCat(
+          "a DRAM budget of ", FormatBytes(dram_bytes), " is more than this process may take (",
+          FormatBytes(limits->usable_bytes),
+          " under the limits of the machine and its cgroup): the system would page or kill it. "
+          "Lower --dram")));
 }
 
 absl::Status FillBudget(const ModelOptions& options, PlannerOptions* planner) {
   const int given = !options.dram.empty() + !options.resident.empty() + !options.plan_file.empty();
   if (given > 1) {
-    return OptionError("--dram, --resident, --plan", absl::InvalidArgumentError("give one of them"));
+    return OptionError("--dram, --resident, --plan",
+                       absl::InvalidArgumentError("give one of them"));
   }
   if (!options.plan_file.empty()) {
     WEIR_ASSIGN_OR_RETURN(planner->saved_plan_json, ReadTextFile(options.plan_file));
@@ -98,7 +102,10 @@ absl::StatusOr<ModelPlan> PlanWithin(const Model& model, const PlannerOptions& p
   if (!plan.ok()) {
     const bool context = absl::IsOutOfRange(plan.status());
     const bool budget = absl::IsResourceExhausted(plan.status());
-    return WithExitCode(context ? ExitCode::kContext : budget ? ExitCode::kBudget : ExitCode::kUsage, plan.status());
+    return WithExitCode(context  ? ExitCode::kContext
+                        : budget ? ExitCode::kBudget
+                                 : ExitCode::kUsage,
+                        plan.status());
   }
   WEIR_RETURN_IF_ERROR(CheckDram(plan->plan.dram_bytes()));
   return plan;
@@ -107,17 +114,23 @@ absl::StatusOr<ModelPlan> PlanWithin(const Model& model, const PlannerOptions& p
 }  // namespace
 
 void AddPlanOptions(CLI::App& command, ModelOptions* options) {
-  command.add_option("model", options->model, "GGUF file, or the name of a fetched model")->required();
-  command.add_option("--dram", options->dram, "DRAM budget, such as 400MiB (default: what is available, less a margin)");
-  command.add_option("--resident", options->resident, "instead: share of the weights to keep in DRAM, such as 50%");
+  command.add_option("model", options->model, "GGUF file, or the name of a fetched model")
+      ->required();
+  command.add_option("--dram", options->dram,
+                     "DRAM budget, such as 400MiB (default: what is available, less a margin)");
+  command.add_option("--resident", options->resident,
+                     "instead: share of the weights to keep in DRAM, such as 50%");
   command.add_option("--plan", options->plan_file, "instead: a plan saved by `weir plan --json`");
   command.add_option("-c,--ctx-size", options->context_tokens, "context in tokens (0: chosen)");
-  command.add_option("-b,--batch-size", options->chunk_tokens, "prompt tokens per pass (0: chosen)");
+  command.add_option("-b,--batch-size", options->chunk_tokens,
+                     "prompt tokens per pass (0: chosen)");
   command.add_option("-t,--threads", options->threads, "compute threads (0: all cores)");
   command.add_option("--activations", options->activations,
                      "q8: int8 products (default); f32: float32 products");
-  command.add_option("--isa", options->isa, "kernels for this instruction set instead of the best one");
-  command.add_option("--json", options->json_path, "write the result here as JSON (- for standard output)");
+  command.add_option("--isa", options->isa,
+                     "kernels for this instruction set instead of the best one");
+  command.add_option("--json", options->json_path,
+                     "write the result here as JSON (- for standard output)");
 }
 
 void AddRunOptions(CLI::App& command, ModelOptions* options) {
@@ -150,7 +163,8 @@ absl::StatusOr<PlannedModel> PlanFromOptions(const Model& model, const ModelOpti
   planner.context_tokens = options.context_tokens;
   planner.min_context_tokens = needs.min_context_tokens;
   planner.chunk_tokens = options.chunk_tokens;
-  if (needs.prompt_tokens > 0) planner.max_chunk_tokens = std::min(planner.max_chunk_tokens, needs.prompt_tokens);
+  if (needs.prompt_tokens > 0)
+    planner.max_chunk_tokens = std::min(planner.max_chunk_tokens, needs.prompt_tokens);
   planner.logit_rows = needs.logit_rows;
 
   // Without ceilings first: a budget below the floor is refused before anything is measured.
@@ -159,8 +173,10 @@ absl::StatusOr<PlannedModel> PlanFromOptions(const Model& model, const ModelOpti
   planned.ceilings.disk_bytes_per_s =
       DiskCeilingBytesPerS(*model.files[0], options.reader, &planned.ceiling_note);
   const uint64_t probe_bytes = std::min<uint64_t>(64 * kMiB, planned.plan.plan.dram_bytes() / 2);
-  absl::StatusOr<double> compute = ProbeComputeBytesPerS(
-      model, {.threads = planner.threads, .isa = options.isa, .activations = planner.activations, .memory_bytes = probe_bytes});
+  absl::StatusOr<double> compute = ProbeComputeBytesPerS(model, {.threads = planner.threads,
+                                                                 .isa = options.isa,
+                                                                 .activations = planner.activations,
+                                                                 .memory_bytes = probe_bytes});
   if (!compute.ok()) return WithExitCode(ExitCode::kUsage, compute.status());
   planned.ceilings.compute_bytes_per_s = *compute;
   planner.ceilings = planned.ceilings;
@@ -181,22 +197,28 @@ absl::StatusOr<std::unique_ptr<Engine>> OpenEngine(const Model& model, ModelPlan
     if (!faults.ok()) return OptionError("--faults", faults.status());
     engine_options.faults = *faults;
   }
-  // A prompt pass over many tokens, or the first pass over a large model, takes long: say how far it is.
+  // A prompt pass over many tokens, or the first pass over a large model, takes long: say how far
+  // it is.
   auto line = std::make_shared<ProgressLine>("prompt");
   engine_options.on_progress = [line](const EngineProgress& progress) {
     if (progress.tokens_total <= 1) return line->Finish();
-    const double chunk = std::min<double>(progress.tokens_total - progress.tokens_done, progress.chunk_tokens);
-    line->Update((progress.tokens_done + progress.pass_share * chunk) / progress.tokens_total, progress.bytes_read);
+    const double chunk =
+        std::min<double>(progress.tokens_total - progress.tokens_done, progress.chunk_tokens);
+    line->Update((progress.tokens_done + progress.pass_share * chunk) / progress.tokens_total,
+                 progress.bytes_read);
     if (progress.tokens_done + chunk >= progress.tokens_total && progress.pass_share >= 1) {
       line->Finish();
       line->Restart("prompt");
     }
   };
-  absl::StatusOr<std::unique_ptr<Engine>> engine = Engine::Open(model, std::move(plan), engine_options);
+  absl::StatusOr<std::unique_ptr<Engine>> engine =
+      Engine::Open(model, std::move(plan), engine_options);
   if (!engine.ok()) return engine.status();
-  if (!(*engine)->reader_note().empty()) std::fprintf(stderr, "weir: %s\n", (*engine)->reader_note().c_str());
+  if (!(*engine)->reader_note().empty())
+    std::fprintf(stderr, "weir: %s\n", (*engine)->reader_note().c_str());
   for (const auto& file : model.files) {
-    if (!file->is_direct()) std::fprintf(stderr, "weir: %s: %s\n", file->path().c_str(), file->buffered_reason().c_str());
+    if (!file->is_direct())
+      std::fprintf(stderr, "weir: %s: %s\n", file->path().c_str(), file->buffered_reason().c_str());
   }
   return engine;
 }

@@ -1,5 +1,5 @@
-// Options and set-up that every command which runs a model shares: what to open, within which budget,
-// how. Long work reports progress to stderr.
+// Options and set-up that every command which runs a model shares: what to open, within which
+// budget, how. Long work reports progress to stderr.
 #ifndef WEIR_TOOLS_MODEL_OPTIONS_H_
 #define WEIR_TOOLS_MODEL_OPTIONS_H_
 
@@ -19,14 +19,14 @@ namespace weir {
 // As given; texts are parsed by OpenModel and MakePlannerOptions, which name the option in errors.
 struct ModelOptions {
   std::string model;
-  std::string dram;          // SIZE
-  std::string resident;      // PERCENT
+  std::string dram;      // SIZE
+  std::string resident;  // PERCENT
   std::string plan_file;
   std::string reader = "auto";
   std::string faults;
   std::string activations = "q8";
   std::string isa;
-  uint32_t threads = 0;      // 0: as many as this process may use
+  uint32_t threads = 0;  // 0: as many as this process may use
   uint32_t context_tokens = 0;
   uint32_t chunk_tokens = 0;
   std::string json_path;

@@ -28,18 +28,20 @@ absl::StatusOr<std::string> ResolveModel(const std::string& model) {
   if (Exists(model)) return model;
   const bool plain_name = !model.empty() && model.find('/') == std::string::npos;
   if (!plain_name) {
-    return WithExitCode(ExitCode::kBadModel,
-                        absl::NotFoundError(absl::StrCat(
-                            model, ": no such file. Give the path of a GGUF file, or the name of a model that "
-                                   "`tools/fetch_model` has fetched")));
+    return WithExitCode(
+        ExitCode::kBadModel,
+        absl::NotFoundError(absl::StrCat(
+            model,
+            ": no such file. Give the path of a GGUF file, or the name of a model that "
+            "`tools/fetch_model` has fetched")));
   }
   const std::string cached = absl::StrCat(UserCacheFolder(), "/models/", model, ".gguf");
   if (Exists(cached)) return cached;
-  return WithExitCode(
-      ExitCode::kBadModel,
-      absl::NotFoundError(absl::StrCat(model, ": no such file here, and no such model in ", UserCacheFolder(),
-                                       "/models. Fetch it with `tools/fetch_model ", model,
-                                       "`, or give the path of a GGUF file")));
+  return WithExitCode(ExitCode::kBadModel,
+                      absl::NotFoundError(absl::StrCat(
+                          model, ": no such file here, and no such model in ", UserCacheFolder(),
+                          "/models. Fetch it with `tools/fetch_model ", model,
+                          "`, or give the path of a GGUF file")));
 }
 
 }  // namespace weir

@@ -12,9 +12,9 @@ namespace weir {
 namespace {
 
 absl::Status OutputError(const std::string& path, const char* what) {
-  return WithExitCode(ExitCode::kOutput,
-                      absl::UnavailableError(absl::StrCat(path, ": ", what, ": ", std::strerror(errno),
-                                                          ". Give a path that can be written")));
+  return WithExitCode(ExitCode::kOutput, absl::UnavailableError(absl::StrCat(
+                                             path, ": ", what, ": ", std::strerror(errno),
+                                             ". Give a path that can be written")));
 }
 
 }  // namespace
@@ -58,8 +58,9 @@ absl::Status OutputFile::Close() {
 absl::StatusOr<std::string> ReadTextFile(const std::string& path) {
   std::FILE* file = path == "-" ? stdin : std::fopen(path.c_str(), "rb");
   if (file == nullptr) {
-    return WithExitCode(ExitCode::kBadModel,
-                        absl::NotFoundError(absl::StrCat(path, ": cannot be read: ", std::strerror(errno))));
+    return WithExitCode(
+        ExitCode::kBadModel,
+        absl::NotFoundError(absl::StrCat(path, ": cannot be read: ", std::strerror(errno))));
   }
   std::string text;
   char piece[65536];
@@ -69,8 +70,8 @@ absl::StatusOr<std::string> ReadTextFile(const std::string& path) {
   const int error = errno;
   if (file != stdin) std::fclose(file);
   if (!failed) return text;
-  return WithExitCode(ExitCode::kBadModel,
-                      absl::UnavailableError(absl::StrCat(path, ": cannot be read: ", std::strerror(error))));
+  return WithExitCode(ExitCode::kBadModel, absl::UnavailableError(absl::StrCat(
+                                               path, ": cannot be read: ", std::strerror(error))));
 }
 
 }  // namespace weir

@@ -1,5 +1,5 @@
-// OutputFile: a result file (--json, --trace) that is opened before the work, so that a path that cannot be
-// written is refused before an hour was spent.
+// OutputFile: a result file (--json, --trace) that is opened before the work, so that a path that
+// cannot be written is refused before an hour was spent.
 #ifndef WEIR_TOOLS_OUTPUT_FILE_H_
 #define WEIR_TOOLS_OUTPUT_FILE_H_
 

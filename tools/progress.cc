@@ -11,6 +11,7 @@ namespace {
 constexpr int64_t kQuietNs = 1'000'000'000;
 constexpr int64_t kTerminalIntervalNs = 100'000'000;
 constexpr int64_t kLogIntervalNs = 5'000'000'000;
+constexpr double kLeastShareForEta = 0.02;
 
 }  // namespace
 
@@ -37,10 +38,13 @@ void ProgressLine::Update(double share, uint64_t bytes) {
   last_ns_ = now_ns;
   shown_ = true;
   const double seconds = static_cast<double>(now_ns - begin_ns_) * 1e-9;
-  const double left_s = share > 0 ? seconds * (1 - share) / share : 0;
-  std::fprintf(stderr, "%s%s: %3.0f %%, %.2f GB/s, %.0f s left%s", is_terminal_ ? "\r\033[K" : "weir: ",
-               what_.c_str(), share * 100, static_cast<double>(bytes - begin_bytes_) * 1e-9 / seconds, left_s,
-               is_terminal_ ? "" : "\n");
+  std::fprintf(stderr, "%s%s: %3.0f %%, %.2f GB/s",
+               is_terminal_ ? "\r\033[K" : "weir: ", what_.c_str(), share * 100,
+               static_cast<double>(bytes - begin_bytes_) * 1e-9 / seconds);
+  // A guess from next to nothing would only alarm.
+  if (share >= kLeastShareForEta)
+    std::fprintf(stderr, ", %.0f s left", seconds * (1 - share) / share);
+  if (!is_terminal_) std::fputs("\n", stderr);
   std::fflush(stderr);
 }
 

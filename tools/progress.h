@@ -1,5 +1,5 @@
-// Progress of long work on stderr: percent, rate and time left, from one second on, ten times a second on a terminal,
-// every five seconds elsewhere.
+// Progress of long work on stderr: percent, rate and time left, from one second on, ten times a
+// second on a terminal, every five seconds elsewhere.
 #ifndef WEIR_TOOLS_PROGRESS_H_
 #define WEIR_TOOLS_PROGRESS_H_
 

@@ -13,8 +13,9 @@ absl::StatusOr<std::optional<ChatFamily>> ModelChatFamily(const Model& model) {
   return WithExitCode(
       ExitCode::kUsage,
       absl::InvalidArgumentError(absl::StrCat(
-          model.path, ": its chat template is of none of the known families (ChatML, Llama 2, Llama 3, "
-                      "Mistral, Gemma, Phi). Pass --no-chat and a prompt that is written out in full")));
+          model.path,
+          ": its chat template is of none of the known families (ChatML, Llama 2, Llama 3, "
+          "Mistral, Gemma, Phi). Pass --no-chat and a prompt that is written out in full")));
 }
 
 absl::StatusOr<std::vector<TokenId>> EncodePrompt(const Model& model, const std::string& text,

@@ -13,11 +13,12 @@
 
 namespace weir {
 
-// The family of the model's template. NotFound-like refusal (exit code kUsage) when the template is not recognised; null
-// when the file has none.
+// The family of the model's template. NotFound-like refusal (exit code kUsage) when the template is
+// not recognised; null when the file has none.
 absl::StatusOr<std::optional<ChatFamily>> ModelChatFamily(const Model& model);
 
-// One user turn (with an optional system message), or the text as it is when `raw` or the model has no template.
+// One user turn (with an optional system message), or the text as it is when `raw` or the model has
+// no template.
 absl::StatusOr<std::vector<TokenId>> EncodePrompt(const Model& model, const std::string& text,
                                                   const std::string& system, bool raw);
 

@@ -31,9 +31,10 @@ std::string_view StopName(Generation::Stop stop) {
 
 std::string DiskText(const RunReport& report) {
   if (report.disk_bytes == 0) return "disk nothing read";
-  const double rate = report.disk_s > 0 ? static_cast<double>(report.disk_bytes) / report.disk_s : 0;
-  std::string text = absl::StrFormat("disk %.2f GB read at %.2f GB/s", static_cast<double>(report.disk_bytes) * 1e-9,
-                                     rate * 1e-9);
+  const double rate =
+      report.disk_s > 0 ? static_cast<double>(report.disk_bytes) / report.disk_s : 0;
+  std::string text = absl::StrFormat("disk %.2f GB read at %.2f GB/s",
+                                     static_cast<double>(report.disk_bytes) * 1e-9, rate * 1e-9);
   if (report.disk_ceiling_bytes_per_s > 0) {
     absl::StrAppendFormat(&text, " (%.0f %% of the measured %.2f)",
                           Percent(rate, report.disk_ceiling_bytes_per_s),
@@ -46,7 +47,8 @@ std::string PredictionText(const RunReport& report, double achieved) {
   if (report.predicted_decode_tokens_per_s <= 0) return "not predicted";
   std::string text = absl::StrFormat("predicted %.2f", report.predicted_decode_tokens_per_s);
   if (achieved > 0) {
-    absl::StrAppendFormat(&text, ", %+.0f %%", 100 * (report.predicted_decode_tokens_per_s / achieved - 1));
+    absl::StrAppendFormat(&text, ", %+.0f %%",
+                          100 * (report.predicted_decode_tokens_per_s / achieved - 1));
   }
   return text + ", bound by " + report.predicted_bottleneck;
 }
@@ -85,17 +87,20 @@ std::string Footer(const RunReport& report) {
   const double whole_s = report.compute_s + report.disk_stall_s + report.other_s;
   return absl::StrFormat(
       "%d prompt tokens at %.1f tok/s, %d generated at %.2f tok/s (%s), first token after %.2f s\n"
-      "%s, %.0f %% of weights resident | time: compute %.0f %%, disk stall %.0f %%, other %.0f %% | "
+      "%s, %.0f %% of weights resident | time: compute %.0f %%, disk stall %.0f %%, other %.0f %% "
+      "| "
       "peak memory %s (budget %s)",
-      g.prompt_tokens, g.prompt_tokens_per_s(), g.tokens.size(), achieved, PredictionText(report, achieved),
-      report.ttft_s, DiskText(report), 100 * report.resident_share, Percent(report.compute_s, whole_s),
+      g.prompt_tokens, g.prompt_tokens_per_s(), g.tokens.size(), achieved,
+      PredictionText(report, achieved), report.ttft_s, DiskText(report),
+      100 * report.resident_share, Percent(report.compute_s, whole_s),
       Percent(report.disk_stall_s, whole_s), Percent(report.other_s, whole_s),
       FormatBytes(report.peak_rss_bytes), FormatBytes(report.dram_budget_bytes));
 }
 
 nlohmann::json ReportJson(const RunReport& report) {
   const Generation& g = report.generation;
-  const double disk_rate = report.disk_s > 0 ? static_cast<double>(report.disk_bytes) / report.disk_s : 0;
+  const double disk_rate =
+      report.disk_s > 0 ? static_cast<double>(report.disk_bytes) / report.disk_s : 0;
   return {{"model", report.model},
           {"device", report.device},
           {"reader", report.reader},
@@ -118,7 +123,9 @@ nlohmann::json ReportJson(const RunReport& report) {
               {"gb_per_s", disk_rate * 1e-9},
               {"ceiling_gb_per_s", report.disk_ceiling_bytes_per_s * 1e-9}}}}},
           {"time_s",
-           {{"compute", report.compute_s}, {"disk_stall", report.disk_stall_s}, {"other", report.other_s}}},
+           {{"compute", report.compute_s},
+            {"disk_stall", report.disk_stall_s},
+            {"other", report.other_s}}},
           {"tokens", g.tokens}};
 }
 

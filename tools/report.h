@@ -16,22 +16,23 @@ struct RunReport {
   std::string device;
   std::string reader;
   Generation generation;
-  double ttft_s = 0;                  // from the command's start
+  double ttft_s = 0;  // from the command's start
   double predicted_decode_tokens_per_s = 0;
   std::string predicted_bottleneck;
   uint64_t peak_rss_bytes = 0;
   uint64_t dram_budget_bytes = 0;
   double resident_share = 0;
-  uint64_t disk_bytes = 0;            // as returned by the kernel to the reader
-  double disk_s = 0;                  // some read was in flight
+  uint64_t disk_bytes = 0;  // as returned by the kernel to the reader
+  double disk_s = 0;        // some read was in flight
   double disk_ceiling_bytes_per_s = 0;
-  uint64_t kernel_read_bytes = 0;     // /proc/self/io over the whole process; 0: not available
+  uint64_t kernel_read_bytes = 0;  // /proc/self/io over the whole process; 0: not available
   double compute_s = 0;
   double disk_stall_s = 0;
   double other_s = 0;
 };
 
-// Reads the engine's counters and the process's. `begin_ns` is the command's start on RealClock, `run_begin_ns` the first Forward's.
+// Reads the engine's counters and the process's. `begin_ns` is the command's start on RealClock,
+// `run_begin_ns` the first Forward's.
 RunReport MakeRunReport(const Model& model, const Engine& engine, const Generation& generation,
                         const Ceilings& ceilings, int64_t begin_ns, int64_t run_begin_ns);
 

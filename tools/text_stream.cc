@@ -51,9 +51,9 @@ absl::Status TextStream::WriteNow(std::string_view bytes) {
   last_ = bytes.back();
   const size_t written = std::fwrite(bytes.data(), 1, bytes.size(), file_);
   if (written == bytes.size() && std::fflush(file_) == 0) return absl::OkStatus();
-  return WithExitCode(ExitCode::kOutput,
-                      absl::UnavailableError(absl::StrCat("standard output: wrote ", written, " of ",
-                                                          bytes.size(), " bytes: ", std::strerror(errno))));
+  return WithExitCode(ExitCode::kOutput, absl::UnavailableError(absl::StrCat(
+                                             "standard output: wrote ", written, " of ",
+                                             bytes.size(), " bytes: ", std::strerror(errno))));
 }
 
 }  // namespace weir
