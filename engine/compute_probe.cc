@@ -53,8 +53,9 @@ class Prober {
     const uint64_t rows = std::min<uint64_t>({kMostRows, matrix.rows(), weight_bytes_ / row_bytes});
     if (rows == 0) return 0;
     MatMulArgs args;
-    if (format == ActivationFormat::kQ8 && UsesQuantizedActivations(matrix.dtype)) {
+    if (format != ActivationFormat::kF32 && UsesQuantizedActivations(matrix.dtype)) {
       args.quantized = activations_;
+      args.quantized_format = format;
     } else {
       args.input = reinterpret_cast<const float*>(activations_);
       args.input_stride = columns;

@@ -14,7 +14,7 @@ namespace weir {
 struct ComputeProbeOptions {
   uint32_t threads = 1;
   std::string isa;
-  ActivationFormat activations = ActivationFormat::kQ8;
+  ActivationFormat activations = ActivationFormat::kQ16;
   uint64_t memory_bytes = 64 << 20;  // working set; taken for the time of the probe
   int64_t duration_ns = 60'000'000;
 };

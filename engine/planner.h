@@ -29,7 +29,7 @@ struct PlannerOptions {
   uint32_t max_chunk_tokens = 512;  // when chosen
   uint32_t logit_rows = 1;
   uint32_t threads = 1;  // their scratch memory counts
-  ActivationFormat activations = ActivationFormat::kQ8;
+  ActivationFormat activations = ActivationFormat::kQ16;
   Ceilings ceilings;
 };
 

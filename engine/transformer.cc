@@ -197,12 +197,13 @@ void Transformer::Norm(const Run& run, const TensorInfo* weight, uint32_t tokens
 void Transformer::Quantize(const Run& run, const Input& input, uint32_t tokens,
                            uint32_t columns) const {
   // Formats in blocks have rows of whole blocks, so a width that is no multiple of 32 has none.
-  if (activations_ != ActivationFormat::kQ8 || columns % 32 != 0) return;
+  if (activations_ == ActivationFormat::kF32 || columns % 32 != 0) return;
   QuantizeActivations(run.stream, {.input = input.data,
                                    .input_stride = input.stride,
                                    .output = run.workspace.quantized,
                                    .tokens = tokens,
-                                   .columns = columns});
+                                   .columns = columns,
+                                   .format = activations_});
 }
 
 void Transformer::Multiply(const Op& op, const Run& run, const Input& input, uint32_t tokens,
@@ -210,8 +211,9 @@ void Transformer::Multiply(const Op& op, const Run& run, const Input& input, uin
   const MatrixPiece& piece = op.piece;
   const float* bias = run.small.Find(op.bias);
   MatMulArgs args;
-  if (activations_ == ActivationFormat::kQ8 && UsesQuantizedActivations(piece.tensor->dtype)) {
+  if (activations_ != ActivationFormat::kF32 && UsesQuantizedActivations(piece.tensor->dtype)) {
     args.quantized = run.workspace.quantized;
+    args.quantized_format = activations_;
   } else {
     args.input = input.data;
     args.input_stride = input.stride;

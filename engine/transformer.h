@@ -23,7 +23,7 @@ namespace weir {
 
 struct TransformerOptions {
   CutOptions cut;
-  ActivationFormat activations = ActivationFormat::kQ8;
+  ActivationFormat activations = ActivationFormat::kQ16;
 };
 
 // What a pass works on; valid until its last step has run.

@@ -51,21 +51,21 @@ constexpr uint32_t kMaxTileTokens = HWY_TARGET == HWY_AVX3_DL ? 8 : 4;
 struct TileKernels {
   MultiplyFn multiply[4];  // 1, 2, 4, 8 tokens
 };
-template <DType kDType>
+template <DType kDType, int kPlanes>
 TileKernels KernelsOf() {
   constexpr GroupForm f = GroupFormOf(kDType);
-  return {
-      {&MultiplyTile<f.group_elements, f.zero_shift, f.has_offset, f.max_value, 1>,
-       &MultiplyTile<f.group_elements, f.zero_shift, f.has_offset, f.max_value, 2>,
-       &MultiplyTile<f.group_elements, f.zero_shift, f.has_offset, f.max_value, 4>,
-       &MultiplyTile<f.group_elements, f.zero_shift, f.has_offset, f.max_value, kMaxTileTokens>}};
+  constexpr uint32_t kGroup = f.group_elements, kMax = f.max_value;
+  return {{&MultiplyTile<kGroup, f.zero_shift, f.has_offset, kMax, kPlanes, 1>,
+           &MultiplyTile<kGroup, f.zero_shift, f.has_offset, kMax, kPlanes, 2>,
+           &MultiplyTile<kGroup, f.zero_shift, f.has_offset, kMax, kPlanes, 4>,
+           &MultiplyTile<kGroup, f.zero_shift, f.has_offset, kMax, kPlanes, kMaxTileTokens>}};
 }
 
-TileKernels GetTileKernels(DType dtype) {
+TileKernels GetTileKernels(DType dtype, uint32_t planes) {
   switch (dtype) {
 #define WEIR_KERNELS_CASE(name) \
   case DType::k##name:          \
-    return KernelsOf<DType::k##name>()
+    return planes == 2 ? KernelsOf<DType::k##name, 2>() : KernelsOf<DType::k##name, 1>()
     WEIR_KERNELS_CASE(Q4_0);
     WEIR_KERNELS_CASE(Q4_1);
     WEIR_KERNELS_CASE(Q5_0);
@@ -166,8 +166,11 @@ TokensView TokensAt(const Product& p, uint32_t token, uint32_t column) {
   const uint8_t* scaled_sums = record + p.layout.scaled_sums(group) + group_bytes;
   const uint8_t* negative_sums = record + p.layout.negative_sums(group) + group_bytes;
   return {reinterpret_cast<const int8_t*>(record + p.layout.values() + column),
-          reinterpret_cast<const float*>(scales), reinterpret_cast<const float*>(scaled_sums),
-          reinterpret_cast<const int32_t*>(negative_sums), stride_bytes};
+          reinterpret_cast<const int8_t*>(record + p.layout.low_values() + column),
+          reinterpret_cast<const float*>(scales),
+          reinterpret_cast<const float*>(scaled_sums),
+          reinterpret_cast<const int32_t*>(negative_sums),
+          stride_bytes};
 }
 
 void MultiplyTokens(const Product& p, const TileView& tile, uint32_t token, uint32_t tokens,
@@ -208,13 +211,14 @@ void MultiplyPanel(const Product& p, uint32_t row, uint32_t rows, uint32_t token
 void QuantizedRows(const MatMulArgs& args, uint32_t begin, uint32_t end, uint8_t* scratch_bytes) {
 #if HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX3_DL
   Scratch& scratch = *reinterpret_cast<Scratch*>(scratch_bytes);
+  const uint32_t planes = args.quantized_format == ActivationFormat::kQ16 ? 2 : 1;
   const Product product = {args,
                            GetDTypeInfo(args.dtype),
                            GroupFormOf(args.dtype),
-                           QuantizedLayout(args.columns),
+                           QuantizedLayout(args.columns, planes),
                            GetUnpack(args.dtype),
                            GetBuild(args.dtype),
-                           GetTileKernels(args.dtype),
+                           GetTileKernels(args.dtype, planes),
                            RowBytes(args.dtype, args.columns)};
   const uint32_t panel_rows = (args.tokens >= kManyTokens ? kSumTiles : 1) * kTileRows;
   for (uint32_t token = 0; token < args.tokens; token += kSumTokens) {

@@ -16,6 +16,7 @@
 
 #include "hwy/highway.h"
 #include "kernels/group_form.h"
+#include "kernels/quantized_activations.h"
 
 #if HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX3_DL
 
@@ -43,6 +44,7 @@ struct TileView {
 // The same columns of consecutive tokens; see QuantizedLayout. The pointers are the first token's.
 struct TokensView {
   const int8_t* values;
+  const int8_t* low_values;      // the second plane, or null
   const float* scales;           // of 32 columns, whatever the weight's groups
   const float* scaled_sums;      // of the weight's groups
   const int32_t* negative_sums;  // of the weight's groups
@@ -108,29 +110,28 @@ inline Vi WithSignOf(Vi w, Vi q) {
 }
 #endif  // without VNNI
 
-// A group's dot products (u - zero) . q, one row a lane, of kTokens tokens.
-template <uint32_t kGroup, uint32_t kZeroShift, uint32_t kMaxValue, int kTokens>
-WEIR_TILE_ATTRIBUTE HWY_INLINE void GroupDots(const uint8_t* values, const TokensView& tokens,
-                                              uint32_t g, Vi* HWY_RESTRICT dots) {
+// Whether values are multiplied as signed bytes, zero point taken off, rather than as unsigned
+// ones.
+template <uint32_t kMaxValue>
+constexpr bool IsSigned() {
+  return HWY_TARGET != HWY_AVX3_DL && kMaxValue > 127;
+}
+
+// dots[t] += u . q (unsigned) or (u - zero) . q (signed) of one plane of q, one row a lane.
+template <uint32_t kGroup, uint32_t kMaxValue, int kTokens>
+WEIR_TILE_ATTRIBUTE HWY_INLINE void AddPlaneDots(const uint8_t* values, const int8_t* q,
+                                                 uint64_t stride_bytes, Vi* HWY_RESTRICT dots) {
   constexpr uint32_t kSteps = kGroup / 4;
-  const int8_t* q = tokens.values + g * kGroup;
-  constexpr bool kSigned = HWY_TARGET != HWY_AVX3_DL && kMaxValue > 127;
-  for (int t = 0; t < kTokens; ++t) {
-    dots[t] = hn::Zero(Di());
-    if constexpr (kZeroShift != 0 && !kSigned) {
-      const int32_t* sums = Advance(tokens.negative_sums, t * tokens.stride_bytes);
-      dots[t] = hn::ShiftLeft<kZeroShift>(hn::Set(Di(), sums[g]));
-    }
-  }
 #if HWY_TARGET == HWY_AVX3_DL
   for (uint32_t s = 0; s < kSteps; ++s) {
     const Vi u = LoadInts(values + s * 64);
     for (int t = 0; t < kTokens; ++t) {
-      const Vi q4 = BroadcastBytes4(q + t * tokens.stride_bytes + 4 * s);
+      const Vi q4 = BroadcastBytes4(q + t * stride_bytes + 4 * s);
       dots[t] = Vi{_mm512_dpbusd_epi32(dots[t].raw, u.raw, q4.raw)};
     }
   }
 #else
+  constexpr bool kSigned = IsSigned<kMaxValue>();
   // As many steps as an int16 can hold before it is widened.
   constexpr uint32_t kFits = kSigned ? 1 : 32767 / (254 * kMaxValue);
   constexpr uint32_t kRun = kFits < kSteps ? (kFits & (kFits - 1) ? 4 : kFits) : kSteps;
@@ -142,7 +143,7 @@ WEIR_TILE_ATTRIBUTE HWY_INLINE void GroupDots(const uint8_t* values, const Token
       if constexpr (kSigned) u = hn::Xor(u, hn::Set(Di(), static_cast<int32_t>(0x80808080u)));
       const Vi magnitude = kSigned ? Magnitude(u) : u;
       for (int t = 0; t < kTokens; ++t) {
-        Vi q4 = BroadcastBytes4(q + t * tokens.stride_bytes + 4 * r);
+        Vi q4 = BroadcastBytes4(q + t * stride_bytes + 4 * r);
         if constexpr (kSigned) q4 = WithSignOf(u, q4);
         const Vi products = MultiplyPairs(magnitude, q4);
         pairs[t] = r == s ? products : Add16(pairs[t], products);
@@ -153,8 +154,32 @@ WEIR_TILE_ATTRIBUTE HWY_INLINE void GroupDots(const uint8_t* values, const Token
 #endif
 }
 
+// A group's dot products (u - zero) . q, one row a lane, of kTokens tokens. Exact: with 32 columns,
+// values up to 255 and q up to kMaxQ16 every partial sum is below 2^29.
+template <uint32_t kGroup, uint32_t kZeroShift, uint32_t kMaxValue, int kPlanes, int kTokens>
+WEIR_TILE_ATTRIBUTE HWY_INLINE void GroupDots(const uint8_t* values, const TokensView& tokens,
+                                              uint32_t g, Vi* HWY_RESTRICT dots) {
+  for (int t = 0; t < kTokens; ++t) dots[t] = hn::Zero(Di());
+  AddPlaneDots<kGroup, kMaxValue, kTokens>(values, tokens.values + g * kGroup, tokens.stride_bytes,
+                                           dots);
+  if constexpr (kPlanes == 2) {
+    for (int t = 0; t < kTokens; ++t) {
+      dots[t] = hn::Sub(hn::ShiftLeft<8>(dots[t]), dots[t]);  // times kPlaneBase
+    }
+    AddPlaneDots<kGroup, kMaxValue, kTokens>(values, tokens.low_values + g * kGroup,
+                                             tokens.stride_bytes, dots);
+  }
+  if constexpr (kZeroShift != 0 && !IsSigned<kMaxValue>()) {
+    for (int t = 0; t < kTokens; ++t) {
+      const int32_t* sums = Advance(tokens.negative_sums, t * tokens.stride_bytes);
+      dots[t] = hn::Add(dots[t], hn::ShiftLeft<kZeroShift>(hn::Set(Di(), sums[g])));
+    }
+  }
+}
+
 // sums[kTokens][16] += the tile times the tokens, in the order that kernels/matmul_cpu.h states.
-template <uint32_t kGroup, uint32_t kZeroShift, bool kHasOffset, uint32_t kMaxValue, int kTokens>
+template <uint32_t kGroup, uint32_t kZeroShift, bool kHasOffset, uint32_t kMaxValue, int kPlanes,
+          int kTokens>
 WEIR_TILE_ATTRIBUTE void MultiplyTile(const TileView& tile, const TokensView& tokens, float* sums) {
   const Df d;
   for (uint32_t half = 0; half < 16; half += kLanes) {
@@ -162,7 +187,7 @@ WEIR_TILE_ATTRIBUTE void MultiplyTile(const TileView& tile, const TokensView& to
     for (int t = 0; t < kTokens; ++t) total[t] = hn::LoadU(d, sums + 16 * t + half);
     for (uint32_t g = 0; g < tile.groups; ++g) {
       Vi dots[kTokens];
-      GroupDots<kGroup, kZeroShift, kMaxValue, kTokens>(
+      GroupDots<kGroup, kZeroShift, kMaxValue, kPlanes, kTokens>(
           tile.values + uint64_t{g} * kGroup * 16 + 4 * half, tokens, g, dots);
       const Vf scale = hn::Load(d, tile.scales + 16 * g + half);
       for (int t = 0; t < kTokens; ++t) {

@@ -1,4 +1,4 @@
-// Activations to int8 in groups of 32, for products with block formats.
+// Activations to 16 or 8 bits in groups of 32, for products with block formats.
 #ifndef HWY_WANT_AVX3_DL
 #define HWY_WANT_AVX3_DL
 #endif
@@ -17,19 +17,34 @@ namespace hn = hwy::HWY_NAMESPACE;
 
 #if HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX3_DL
 
-// Sum of 16 int8.
-inline int32_t Sum16(const int8_t* q) {
-  const __m256i wide = _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(q)));
-  const __m256i pairs = _mm256_madd_epi16(wide, _mm256_set1_epi16(1));
-  __m128i sum = _mm_add_epi32(_mm256_castsi256_si128(pairs), _mm256_extracti128_si256(pairs, 1));
-  sum = _mm_add_epi32(sum, _mm_shuffle_epi32(sum, 0x4E));
-  return _mm_cvtsi128_si32(_mm_add_epi32(sum, _mm_shuffle_epi32(sum, 0xB1)));
+// 32 numbers q as their low and high planes: q = kPlaneBase * high + low. A float division and
+// rounding finds the nearest multiple of the base exactly: q has 15 bits.
+void SplitPlanes(const int32_t* q, int8_t* high, int8_t* low) {
+  const hn::FixedTag<float, 8> d;
+  const hn::FixedTag<int32_t, 8> di;
+  const hn::FixedTag<int8_t, 8> d8;
+  for (int i = 0; i < 32; i += 8) {
+    const auto all = hn::Load(di, q + i);
+    const auto h = hn::NearestInt(hn::Mul(hn::ConvertTo(d, all), hn::Set(d, 1.0f / kPlaneBase)));
+    const auto l = hn::Sub(all, hn::Sub(hn::ShiftLeft<8>(h), h));
+    hn::StoreU(hn::DemoteTo(d8, h), d8, high + i);
+    hn::StoreU(hn::DemoteTo(d8, l), d8, low + i);
+  }
 }
 
-// One group: q = round-to-even(x * 127 / max|x|). Magnitudes are compared as integers so that a
+// Sum of 16 int32.
+inline int32_t Sum16(const int32_t* q) {
+  int32_t sum = 0;
+  for (int i = 0; i < 16; ++i) sum += q[i];
+  return sum;
+}
+
+// One group: q = round-to-even(x * most / max|x|). Magnitudes are compared as integers so that a
 // NaN counts as the largest and reaches the output through the scale, as an infinity does. A group
 // whose largest magnitude is below 2^-100 becomes zero: its reciprocal could overflow.
-void QuantizeGroup(const float* input, uint8_t* record, const QuantizedLayout& layout, uint64_t g) {
+void QuantizeGroup(const float* input, uint8_t* record, const QuantizedLayout& layout,
+                   uint32_t planes, uint64_t g) {
+  const int32_t most = planes == 2 ? kMaxQ16 : kMaxQ8;
   const hn::FixedTag<float, 8> d;
   const hn::FixedTag<int32_t, 8> di;
   const auto magnitude_bits = hn::Set(di, 0x7FFFFFFF);
@@ -40,16 +55,23 @@ void QuantizeGroup(const float* input, uint8_t* record, const QuantizedLayout& l
   }
   const float amax = hn::GetLane(hn::BitCast(d, hn::MaxOfLanes(di, largest)));
   const bool tiny = amax < 0x1p-100f;
-  const float scale = tiny ? 0.0f : amax / 127.0f;
-  const auto inverse = hn::Set(d, tiny ? 0.0f : 127.0f / amax);
+  const float scale = tiny ? 0.0f : amax / static_cast<float>(most);
+  const auto inverse = hn::Set(d, tiny ? 0.0f : static_cast<float>(most) / amax);
 
+  alignas(64) int32_t q[32];
   int8_t* values = reinterpret_cast<int8_t*>(record + layout.values()) + 32 * g;
   for (int i = 0; i < 32; i += 8) {
-    auto q = hn::NearestInt(hn::Mul(hn::LoadU(d, input + i), inverse));
-    q = hn::Max(hn::Min(q, hn::Set(di, 127)), hn::Set(di, -127));
-    hn::StoreU(hn::DemoteTo(hn::FixedTag<int8_t, 8>(), q), hn::FixedTag<int8_t, 8>(), values + i);
+    auto rounded = hn::NearestInt(hn::Mul(hn::LoadU(d, input + i), inverse));
+    rounded = hn::Max(hn::Min(rounded, hn::Set(di, most)), hn::Set(di, -most));
+    hn::Store(rounded, di, q + i);
+    if (planes == 2) continue;
+    const hn::FixedTag<int8_t, 8> d8;
+    hn::StoreU(hn::DemoteTo(d8, rounded), d8, values + i);
   }
-  const int32_t sums[2] = {Sum16(values), Sum16(values + 16)};
+  if (planes == 2) {
+    SplitPlanes(q, values, reinterpret_cast<int8_t*>(record + layout.low_values()) + 32 * g);
+  }
+  const int32_t sums[2] = {Sum16(q), Sum16(q + 16)};
   const auto floats = [&](uint64_t offset) { return reinterpret_cast<float*>(record + offset); };
   const auto ints = [&](uint64_t offset) { return reinterpret_cast<int32_t*>(record + offset); };
   floats(layout.scales())[g] = scale;
@@ -66,12 +88,13 @@ void QuantizeGroup(const float* input, uint8_t* record, const QuantizedLayout& l
 // Groups [begin, end), numbered through all tokens.
 void QuantizeGroups(const QuantizeActivationsArgs& args, uint64_t begin, uint64_t end) {
 #if HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX3_DL
-  const QuantizedLayout layout(args.columns);
+  const uint32_t planes = args.format == ActivationFormat::kQ16 ? 2 : 1;
+  const QuantizedLayout layout(args.columns, planes);
   const uint64_t groups = args.columns / 32;
   for (uint64_t i = begin; i < end; ++i) {
     const uint64_t token = i / groups, g = i % groups;
     QuantizeGroup(args.input + token * args.input_stride + 32 * g,
-                  args.output + token * layout.token_bytes(), layout, g);
+                  args.output + token * layout.token_bytes(), layout, planes, g);
   }
 #else
   (void)args, (void)begin, (void)end;
@@ -90,11 +113,11 @@ HWY_EXPORT(QuantizeGroups);
 
 uint64_t QuantizedActivationBytes(uint64_t tokens, uint64_t columns) {
   WEIR_CHECK(columns % 32 == 0);
-  return tokens * QuantizedLayout(columns).token_bytes();
+  return tokens * QuantizedLayout(columns, 2).token_bytes();
 }
 
 void QuantizeActivationsCpu(CpuStream& stream, const QuantizeActivationsArgs& args) {
-  WEIR_CHECK(args.columns % 32 == 0);
+  WEIR_CHECK(args.columns % 32 == 0 && args.format != ActivationFormat::kF32);
   WEIR_CHECK(reinterpret_cast<uintptr_t>(args.output) % 64 == 0);
   stream.Launch([args](uint32_t worker, uint32_t workers, CpuStream&) {
     constexpr uint64_t kLeastElements = 8192;

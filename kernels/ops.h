@@ -1,11 +1,11 @@
 // The whole list of operations a transformer needs, as free functions: `Stream&` first, arguments
-// as one struct of raw pointers and shapes. Every op returns at once; pointers must stay valid until
-// the stream has run it. Which implementation runs is decided by stream.kind().
+// as one struct of raw pointers and shapes. Every op returns at once; pointers must stay valid
+// until the stream has run it. Which implementation runs is decided by stream.kind().
 //
-// Shapes are written [slowest, ..., fastest]; rows are contiguous unless a stride is given. T is the
-// number of tokens in the call. Activations are float32. Every op is deterministic: the result does
-// not depend on the number of threads, nor a token's result on the T of the call it came in (each
-// output element sums in one fixed order), nor on how a weight was cut into row pieces.
+// Shapes are written [slowest, ..., fastest]; rows are contiguous unless a stride is given. T is
+// the number of tokens in the call. Activations are float32. Every op is deterministic: the result
+// does not depend on the number of threads, nor a token's result on the T of the call it came in
+// (each output element sums in one fixed order), nor on how a weight was cut into row pieces.
 #ifndef WEIR_KERNELS_OPS_H_
 #define WEIR_KERNELS_OPS_H_
 
@@ -20,38 +20,44 @@ namespace weir {
 
 enum class ActivationFormat : uint8_t {
   kF32,  // weights are dequantised to float32 and multiplied in float32
-  kQ8,   // the fast path: activations quantised to int8 blocks, integer dot products
+  kQ16,  // weights in blocks: activations quantised to 16 bits in groups of 32, integer products
+  kQ8,   // the same with 8 bits: less work for prompts, and an error that logits show
 };
 
-// Bytes that QuantizeActivations needs for [tokens, columns] (an opaque layout of the device's).
+// Bytes that QuantizeActivations needs for [tokens, columns] in either width (an opaque layout of
+// the device's).
 // columns: multiple of 32.
 uint64_t QuantizedActivationBytes(uint64_t tokens, uint64_t columns);
 
 struct QuantizeActivationsArgs {
-  const float* input;       // [T, columns], row stride input_stride floats
+  const float* input;  // [T, columns], row stride input_stride floats
   uint64_t input_stride;
-  uint8_t* output;          // QuantizedActivationBytes(T, columns), 64-byte aligned
+  uint8_t* output;  // QuantizedActivationBytes(T, columns), 64-byte aligned
   uint32_t tokens;
   uint32_t columns;
+  ActivationFormat format;  // kQ16 or kQ8
 };
 void QuantizeActivations(Stream& stream, const QuantizeActivationsArgs& args);
 
-// ---- output[t, r] = sum_c input[t, c] * weight[r, c] + bias[r] -------------------------------------
+// ---- output[t, r] = sum_c input[t, c] * weight[r, c] + bias[r]
+// -------------------------------------
 
 struct MatMulArgs {
   // Exactly one of the two inputs. `quantized` only for block formats (float weights are always
   // multiplied in float32): ask UsesQuantizedActivations.
-  const float* input = nullptr;        // [T, columns], row stride input_stride floats
+  const float* input = nullptr;  // [T, columns], row stride input_stride floats
   uint64_t input_stride = 0;
   const uint8_t* quantized = nullptr;  // from QuantizeActivations with the same T and columns
-  const uint8_t* weight = nullptr;     // [rows, columns] in `dtype`, rows contiguous; any byte alignment
+  ActivationFormat quantized_format = ActivationFormat::kQ16;  // as it was given there
+  const uint8_t* weight =
+      nullptr;  // [rows, columns] in `dtype`, rows contiguous; any byte alignment
   DType dtype = DType::kF32;
-  const float* bias = nullptr;         // [rows] or null
-  float* output = nullptr;             // [T, rows] at row stride output_stride floats
+  const float* bias = nullptr;  // [rows] or null
+  float* output = nullptr;      // [T, rows] at row stride output_stride floats
   uint64_t output_stride = 0;
   uint32_t tokens = 0;
-  uint32_t rows = 0;     // of this piece of the weight
-  uint32_t columns = 0;  // multiple of the dtype's block_elements
+  uint32_t rows = 0;        // of this piece of the weight
+  uint32_t columns = 0;     // multiple of the dtype's block_elements
   bool accumulate = false;  // add to output (a residual) rather than overwrite
 };
 void MatMul(Stream& stream, const MatMulArgs& args);
@@ -59,38 +65,41 @@ void MatMul(Stream& stream, const MatMulArgs& args);
 // Whether MatMul takes `quantized` for weights of this dtype: true for every block format.
 bool UsesQuantizedActivations(DType dtype);
 
-// ---- rows of an embedding table -------------------------------------------------------------------
+// ---- rows of an embedding table
+// -------------------------------------------------------------------
 
 struct EmbedRowsArgs {
   const uint8_t* const* rows;  // [T] addresses of rows of the table; any byte alignment
   DType dtype;
-  float scale;                 // multiplies every element (gemma: sqrt(columns))
-  float* output;               // [T, columns]
+  float scale;    // multiplies every element (gemma: sqrt(columns))
+  float* output;  // [T, columns]
   uint32_t tokens;
   uint32_t columns;
 };
 void EmbedRows(Stream& stream, const EmbedRowsArgs& args);
 
-// ---- normalisation --------------------------------------------------------------------------------
+// ---- normalisation
+// --------------------------------------------------------------------------------
 
 // output = input / sqrt(mean(input^2) + epsilon) * weight, over groups of `columns` (RMSNorm,
 // Zhang & Sennrich 2019). input may equal output. A "row" is one group: T rows of d_model, or
 // T * heads rows of head_dim for q/k norms (row strides let heads lie inside a wider row).
 struct RmsNormArgs {
   const float* input;
-  uint64_t input_stride;   // floats from token to token
-  const float* weight;     // [columns]; null means ones
+  uint64_t input_stride;  // floats from token to token
+  const float* weight;    // [columns]; null means ones
   float* output;
   uint64_t output_stride;
   uint32_t tokens;
-  uint32_t groups;         // per token, contiguous: heads, or 1
+  uint32_t groups;  // per token, contiguous: heads, or 1
   uint32_t columns;
   float epsilon;
   bool accumulate = false;  // output += rather than output = (gemma's post norms into the residual)
 };
 void RmsNorm(Stream& stream, const RmsNormArgs& args);
 
-// ---- rotary position embedding ----------------------------------------------------------------------
+// ---- rotary position embedding
+// ----------------------------------------------------------------------
 
 enum class RopeLayout : uint8_t {
   kInterleaved,  // pairs (2i, 2i+1): llama's GGUF layout ("norm")
@@ -100,10 +109,10 @@ enum class RopeLayout : uint8_t {
 // Rotates the first rotary_columns of every head in place: angle = position * inverse_frequency[i],
 // the sine and cosine multiplied by `magnitude` (YaRN's attention factor; 1 otherwise).
 struct RopeArgs {
-  float* data;                      // [T, heads, head_columns], token stride `stride` floats
+  float* data;  // [T, heads, head_columns], token stride `stride` floats
   uint64_t stride;
-  const int32_t* positions;         // [T]
-  const float* inverse_frequency;   // [rotary_columns / 2]
+  const int32_t* positions;        // [T]
+  const float* inverse_frequency;  // [rotary_columns / 2]
   uint32_t tokens;
   uint32_t heads;
   uint32_t head_columns;
@@ -113,10 +122,12 @@ struct RopeArgs {
 };
 void Rope(Stream& stream, const RopeArgs& args);
 
-// ---- KV pages and attention -------------------------------------------------------------------------
+// ---- KV pages and attention
+// -------------------------------------------------------------------------
 
 // One page holds kv_page_tokens consecutive positions of one layer of one sequence: keys
-// [kv_page_tokens, kv_heads, key_columns] float16, then values [kv_page_tokens, kv_heads, value_columns] float16.
+// [kv_page_tokens, kv_heads, key_columns] float16, then values [kv_page_tokens, kv_heads,
+// value_columns] float16.
 struct KvLayout {
   uint32_t page_tokens;
   uint32_t kv_heads;
@@ -128,37 +139,39 @@ inline uint64_t KvPageBytes(const KvLayout& l) {
 }
 
 struct StoreKvArgs {
-  const float* keys;        // [T, kv_heads, key_columns] at keys_stride
+  const float* keys;  // [T, kv_heads, key_columns] at keys_stride
   uint64_t keys_stride;
-  const float* values;      // [T, kv_heads, value_columns] at values_stride
+  const float* values;  // [T, kv_heads, value_columns] at values_stride
   uint64_t values_stride;
-  uint8_t* const* pages;    // page table of this layer: pages[position / page_tokens]
-  const int32_t* positions; // [T]
+  uint8_t* const* pages;     // page table of this layer: pages[position / page_tokens]
+  const int32_t* positions;  // [T]
   uint32_t tokens;
   KvLayout layout;
 };
 void StoreKv(Stream& stream, const StoreKvArgs& args);
 
 // Causal attention over the pages with an online softmax: token t attends to positions p with
-// max(0, positions[t] - window + 1) <= p <= positions[t] (window 0: from 0). Scores are scaled, then, if soft_cap > 0,
-// soft_cap * tanh(score / soft_cap). Query head h reads KV head h / (heads / kv_heads).
+// max(0, positions[t] - window + 1) <= p <= positions[t] (window 0: from 0). Scores are scaled,
+// then, if soft_cap > 0, soft_cap * tanh(score / soft_cap). Query head h reads KV head h / (heads /
+// kv_heads).
 struct AttentionArgs {
-  const float* queries;     // [T, heads, key_columns] at queries_stride
+  const float* queries;  // [T, heads, key_columns] at queries_stride
   uint64_t queries_stride;
   uint8_t* const* pages;
-  const int32_t* positions; // [T]
-  float* output;            // [T, heads, value_columns] at output_stride
+  const int32_t* positions;  // [T]
+  float* output;             // [T, heads, value_columns] at output_stride
   uint64_t output_stride;
   uint32_t tokens;
   uint32_t heads;
   KvLayout layout;
   float scale;
-  float soft_cap;           // 0: none
-  uint32_t window;          // 0: none
+  float soft_cap;   // 0: none
+  uint32_t window;  // 0: none
 };
 void Attention(Stream& stream, const AttentionArgs& args);
 
-// ---- element-wise -------------------------------------------------------------------------------------
+// ---- element-wise
+// -------------------------------------------------------------------------------------
 
 enum class GateActivation : uint8_t { kSilu, kGeluTanh };
 

@@ -1,6 +1,8 @@
-// How the CPU device lays out quantised activations: x = scale * q over groups of 32 columns, q in
-// [-127, 127], with the sums of q that zero points and offsets of weights multiply. Private to the
-// matrix products; others treat it as bytes (kernels/ops.h).
+// How the CPU device lays out quantised activations: x = scale * q over groups of 32 columns, with
+// the sums of q that zero points and offsets of weights multiply. In 8 bits q is in [-127, 127]; in
+// 16 bits q = 255 * high + low with both in [-127, 127]: two planes of int8, so that the byte
+// products of the instruction sets serve both widths. Private to the matrix products; others treat
+// it as bytes (kernels/ops.h).
 #ifndef WEIR_KERNELS_QUANTIZED_ACTIVATIONS_H_
 #define WEIR_KERNELS_QUANTIZED_ACTIVATIONS_H_
 
@@ -10,13 +12,22 @@
 
 namespace weir {
 
-// Byte offsets inside one token's record. `columns` is a multiple of 32.
+inline constexpr int32_t kPlaneBase = 255;
+inline constexpr int32_t kMaxQ8 = 127;
+inline constexpr int32_t kMaxQ16 = kPlaneBase * 127 + 127;
+
+// Byte offsets inside one token's record. `columns` is a multiple of 32; `planes` is 1 (8 bits) or
+// 2 (16 bits).
 class QuantizedLayout {
  public:
-  explicit constexpr QuantizedLayout(uint64_t columns) : columns_(columns) {}
+  constexpr QuantizedLayout(uint64_t columns, uint32_t planes)
+      : columns_(columns), planes_(planes) {}
 
-  constexpr uint64_t values() const { return 0; }                      // int8 [columns]
-  constexpr uint64_t scales() const { return AlignUp(columns_, 64); }  // float [columns / 32]
+  constexpr uint64_t values() const { return 0; }  // int8 [columns]: q, or high
+  constexpr uint64_t low_values() const { return AlignUp(columns_, 64); }  // with 2 planes
+  constexpr uint64_t scales() const {  // float [columns / 32]
+    return planes_ * AlignUp(columns_, 64);
+  }
   // float [columns / group]: scale * (sum of q over the group)
   constexpr uint64_t scaled_sums(uint32_t group) const {
     return scales() + Words() + (group == 16 ? Words() : 0);
@@ -30,6 +41,7 @@ class QuantizedLayout {
  private:
   constexpr uint64_t Words() const { return columns_ / 32 * 4; }  // of one array over groups of 32
   uint64_t columns_;
+  uint32_t planes_;
 };
 
 }  // namespace weir

@@ -4,6 +4,7 @@
 #define WEIR_KERNELS_WAIT_GATE_H_
 
 #include <immintrin.h>
+#include <sched.h>
 
 #include <atomic>
 #include <chrono>
@@ -42,17 +43,22 @@ class WaitGate {
   }
 
  private:
+  static constexpr int kRoundsAlone = 4;  // some 3 microseconds
+
   template <typename Condition>
   static bool Spin(const Condition& condition, int64_t spin_ns) {
     if (spin_ns <= 0) return false;
     const auto end = std::chrono::steady_clock::now() + std::chrono::nanoseconds(spin_ns);
-    do {
+    for (int round = 0;; ++round) {
       // A pause is 40 to 140 cycles: reading the clock once in 16 keeps it off the fast path.
       for (int i = 0; i < 16; ++i) {
         _mm_pause();
         if (condition()) return true;
       }
-    } while (std::chrono::steady_clock::now() < end);
+      if (std::chrono::steady_clock::now() >= end) break;
+      // What is waited for may be waiting for this very core, when other programs hold the rest.
+      if (round >= kRoundsAlone) sched_yield();
+    }
     return false;
   }
 

@@ -41,9 +41,10 @@ absl::StatusOr<double> ParsePercent(const std::string& text) {
 }
 
 absl::StatusOr<ActivationFormat> ParseActivations(const std::string& text) {
+  if (text == "q16") return ActivationFormat::kQ16;
   if (text == "q8") return ActivationFormat::kQ8;
   if (text == "f32") return ActivationFormat::kF32;
-  return absl::InvalidArgumentError(absl::StrCat("'", text, "' is neither q8 nor f32"));
+  return absl::InvalidArgumentError(absl::StrCat("'", text, "' is none of q16, q8, f32"));
 }
 
 // What this process may take: the limits of machine and cgroup, less what it needs beside the
@@ -126,7 +127,7 @@ void AddPlanOptions(CLI::App& command, ModelOptions* options) {
                      "prompt tokens per pass (0: chosen)");
   command.add_option("-t,--threads", options->threads, "compute threads (0: all cores)");
   command.add_option("--activations", options->activations,
-                     "q8: int8 products (default); f32: float32 products");
+                     "q16: 16-bit products (default); q8: less exact; f32: float32");
   command.add_option("--isa", options->isa,
                      "kernels for this instruction set instead of the best one");
   command.add_option("--json", options->json_path,

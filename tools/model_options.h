@@ -24,7 +24,7 @@ struct ModelOptions {
   std::string plan_file;
   std::string reader = "auto";
   std::string faults;
-  std::string activations = "q8";
+  std::string activations = "q16";
   std::string isa;
   uint32_t threads = 0;  // 0: as many as this process may use
   uint32_t context_tokens = 0;

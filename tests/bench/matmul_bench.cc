@@ -36,8 +36,8 @@ struct Settings {
 // product needs.
 class Bench {
  public:
-  Bench(const Settings& settings, DType dtype, uint32_t tokens, bool quantized)
-      : dtype_(dtype), tokens_(tokens), quantized_(quantized) {
+  Bench(const Settings& settings, DType dtype, uint32_t tokens, ActivationFormat format)
+      : dtype_(dtype), tokens_(tokens), format_(format) {
     CpuDeviceOptions options;
     options.threads = settings.threads;
     options.isa = settings.isa;
@@ -59,7 +59,10 @@ class Bench {
       input[i] = static_cast<float>(random() % 2001) * 1e-3f - 1.0f;
     }
     quantized_input_ = *device_->Allocate(QuantizedActivationBytes(tokens, kColumns), 64);
-    QuantizeActivations(*stream_, {input, kColumns, quantized_input_->data(), tokens, kColumns});
+    if (format != ActivationFormat::kF32) {
+      QuantizeActivations(*stream_,
+                          {input, kColumns, quantized_input_->data(), tokens, kColumns, format});
+    }
     output_ = *device_->Allocate(uint64_t{4} * tokens * kRows, 64);
   }
 
@@ -68,8 +71,9 @@ class Bench {
 
   void RunOne() {
     MatMulArgs args;
-    if (quantized_) {
+    if (format_ != ActivationFormat::kF32) {
       args.quantized = quantized_input_->data();
+      args.quantized_format = format_;
     } else {
       args.input = reinterpret_cast<const float*>(input_->data());
       args.input_stride = kColumns;
@@ -107,7 +111,7 @@ class Bench {
 
   DType dtype_;
   uint32_t tokens_;
-  bool quantized_;
+  ActivationFormat format_;
   uint64_t matrix_bytes_ = 0, matrices_ = 0, next_ = 0;
   std::unique_ptr<Device> device_;
   std::unique_ptr<Buffer> weights_, input_, quantized_input_, output_;
@@ -115,8 +119,8 @@ class Bench {
 };
 
 void MatMulBench(benchmark::State& state, const Settings& settings, DType dtype, uint32_t tokens,
-                 bool quantized) {
-  Bench bench(settings, dtype, tokens, quantized);
+                 ActivationFormat format) {
+  Bench bench(settings, dtype, tokens, format);
   if (!bench.ok()) return state.SkipWithError("no device");
   for (auto _ : state) bench.RunOne();
   const double calls = static_cast<double>(state.iterations());
@@ -172,12 +176,15 @@ std::string TakeFlag(std::vector<char*>& arguments, std::string_view name) {
   return "";
 }
 
-void Register(const Settings& settings, DType dtype, uint32_t tokens, bool quantized) {
-  const std::string name = std::string(GetDTypeInfo(dtype).name) + (quantized ? "/q8" : "/f32") +
-                           "/T=" + std::to_string(tokens);
+void Register(const Settings& settings, DType dtype, uint32_t tokens, ActivationFormat format) {
+  const char* width = format == ActivationFormat::kQ16  ? "/q16"
+                      : format == ActivationFormat::kQ8 ? "/q8"
+                                                        : "/f32";
+  const std::string name =
+      std::string(GetDTypeInfo(dtype).name) + width + "/T=" + std::to_string(tokens);
   benchmark::RegisterBenchmark(
       name.c_str(),
-      [=](benchmark::State& state) { MatMulBench(state, settings, dtype, tokens, quantized); })
+      [=](benchmark::State& state) { MatMulBench(state, settings, dtype, tokens, format); })
       ->MeasureProcessCPUTime()
       ->UseRealTime();
 }
@@ -194,8 +201,11 @@ int Main(std::vector<char*> arguments) {
       ->UseRealTime();
   for (const DTypeInfo& info : AllDTypes()) {
     for (const uint32_t tokens : {1u, 4u, 64u, 512u}) {
-      if (UsesQuantizedActivations(info.dtype)) Register(settings, info.dtype, tokens, true);
-      if (tokens != 4) Register(settings, info.dtype, tokens, false);
+      if (UsesQuantizedActivations(info.dtype)) {
+        Register(settings, info.dtype, tokens, ActivationFormat::kQ16);
+        Register(settings, info.dtype, tokens, ActivationFormat::kQ8);
+      }
+      if (tokens != 4) Register(settings, info.dtype, tokens, ActivationFormat::kF32);
     }
   }
   int count = static_cast<int>(arguments.size());

@@ -71,8 +71,10 @@ struct Operands {
   std::vector<ReferenceParts> parts;  // the same; empty for float formats
 };
 
+constexpr ActivationFormat kQuantized[] = {ActivationFormat::kQ16, ActivationFormat::kQ8};
+
 struct Options {
-  bool quantized = false;
+  ActivationFormat format = ActivationFormat::kF32;
   bool bias = false;
   bool accumulate = false;
   uint32_t first_token = 0;  // with `tokens` of them
@@ -100,10 +102,12 @@ class Runner {
       std::copy(residual, residual + output.size(), output.begin());
     }
     MatMulArgs args;
-    if (options.quantized) {
+    if (options.format != ActivationFormat::kF32) {
       quantized_ = *device_->Allocate(QuantizedActivationBytes(tokens, o.columns), 64);
-      QuantizeActivations(*stream_, {input, o.stride, quantized_->data(), tokens, o.columns});
+      QuantizeActivations(*stream_,
+                          {input, o.stride, quantized_->data(), tokens, o.columns, options.format});
       args.quantized = quantized_->data();
+      args.quantized_format = options.format;
     } else {
       args.input = input;
       args.input_stride = o.stride;
@@ -173,7 +177,8 @@ void CheckQuantized(const Operands& o, const Options& options, const std::vector
   std::vector<float> want;
   for (uint32_t t = 0; t < o.tokens; ++t) {
     const float* x = o.input.data() + t * o.stride;
-    const ReferenceQuantized input = ReferenceQuantize(x, o.columns);
+    const int most = options.format == ActivationFormat::kQ16 ? 255 * 127 + 127 : 127;
+    const ReferenceQuantized input = ReferenceQuantize(x, o.columns, most);
     for (uint32_t r = 0; r < o.rows; ++r) {
       const uint64_t row = uint64_t{r} * o.columns;
       const float dot =
@@ -185,7 +190,7 @@ void CheckQuantized(const Operands& o, const Options& options, const std::vector
         const double w = o.elements[row + c], scale = input.scales[c / 32];
         sum += w * x[c];
         step += std::fabs(w) * scale * 0.5;
-        magnitude += o.Magnitude(row + c) * scale * 127;
+        magnitude += o.Magnitude(row + c) * scale * most;
       }
       const double exact = Finish(o, options, t, r, static_cast<float>(sum));
       const double roundings = 4 * (o.columns / 16.0);
@@ -221,9 +226,11 @@ TEST_P(MatMulTest, AgreesWithTheReference) {
       CheckFloat(o, options, runner.Run(o, options));
       if (HasFatalFailure()) return;
       if (!UsesQuantizedActivations(dtype())) continue;
-      options.quantized = true;
-      CheckQuantized(o, options, runner.Run(o, options));
-      if (HasFatalFailure()) return;
+      for (const ActivationFormat format : kQuantized) {
+        options.format = format;
+        CheckQuantized(o, options, runner.Run(o, options));
+        if (HasFatalFailure()) return;
+      }
     }
   }
 }
@@ -233,10 +240,11 @@ TEST_P(MatMulTest, AgreesWithTheReference) {
 TEST_P(MatMulTest, SameBitsHoweverItIsDone) {
   Runner one(1, isa()), two(2, isa()), three(3, isa());
   const Operands o(dtype(), 75, BlockColumns() == 32 ? 2336 : 2304, 23, 7);
-  for (const bool quantized : {false, true}) {
-    if (quantized && !UsesQuantizedActivations(dtype())) continue;
+  for (const ActivationFormat format :
+       {ActivationFormat::kF32, ActivationFormat::kQ16, ActivationFormat::kQ8}) {
+    if (format != ActivationFormat::kF32 && !UsesQuantizedActivations(dtype())) continue;
     Options options;
-    options.quantized = quantized;
+    options.format = format;
     options.bias = options.accumulate = true;
     const std::vector<float> whole = one.Run(o, options);
     ExpectSameBits(whole, two.Run(o, options), "1 and 2 threads");
@@ -266,9 +274,12 @@ TEST_P(MatMulTest, ManyTokens) {
   Runner runner(2, isa());
   const Operands o(dtype(), 19, BlockColumns(), 267, 11);
   CheckFloat(o, {}, runner.Run(o, {}));
-  Options options;
-  options.quantized = true;
-  if (UsesQuantizedActivations(dtype())) CheckQuantized(o, options, runner.Run(o, options));
+  if (!UsesQuantizedActivations(dtype())) return;
+  for (const ActivationFormat format : kQuantized) {
+    Options options;
+    options.format = format;
+    CheckQuantized(o, options, runner.Run(o, options));
+  }
 }
 
 std::vector<DType> AllOfThem() {
@@ -302,7 +313,7 @@ TEST(QuantizeActivationsTest, NanAndInfinityReachTheOutput) {
     Operands o(DType::kQ4_0, 3, 128, 2, 5);
     o.input[40] = poison;
     Options options;
-    options.quantized = true;
+    options.format = ActivationFormat::kQ16;
     const std::vector<float> output = runner.Run(o, options);
     for (uint32_t r = 0; r < o.rows; ++r) {
       EXPECT_FALSE(std::isfinite(output[r]));
@@ -316,7 +327,7 @@ TEST(QuantizeActivationsTest, TinyGroupsAreZero) {
   Operands o(DType::kQ8_0, 2, 64, 1, 5);
   for (uint32_t c = 0; c < 64; ++c) o.input[c] = c < 32 ? 1e-40f : 1.0f;
   Options options;
-  options.quantized = true;
+  options.format = ActivationFormat::kQ8;
   const std::vector<float> with_tiny = runner.Run(o, options);
   for (uint32_t c = 0; c < 32; ++c) o.input[c] = 0;
   ExpectSameBits(runner.Run(o, options), with_tiny, "zero and tiny");

@@ -220,13 +220,14 @@ std::vector<float> RandomActivations(uint64_t count, uint64_t seed) {
   return values;
 }
 
-ReferenceQuantized ReferenceQuantize(const float* input, uint64_t columns) {
+ReferenceQuantized ReferenceQuantize(const float* input, uint64_t columns, int most) {
+  const auto most_float = static_cast<float>(most);
   ReferenceQuantized result;
   for (uint64_t g = 0; g < columns / 32; ++g) {
     float largest = 0;
     for (uint64_t i = 0; i < 32; ++i) largest = std::max(largest, std::fabs(input[32 * g + i]));
-    result.scales.push_back(largest / 127.0f);
-    const float inverse = largest > 0 ? 127.0f / largest : 0;
+    result.scales.push_back(largest / most_float);
+    const float inverse = largest > 0 ? most_float / largest : 0;
     for (uint64_t i = 0; i < 32; ++i) {
       const float scaled = input[32 * g + i] * inverse;
       result.values.push_back(static_cast<int>(std::nearbyint(scaled)));

@@ -37,12 +37,12 @@ std::vector<uint8_t> RandomWeights(DType dtype, uint64_t rows, uint64_t columns,
 // have.
 std::vector<float> RandomActivations(uint64_t count, uint64_t seed);
 
-// Activations quantised by definition: groups of 32, scale max|x| / 127.
+// Activations quantised by definition: groups of 32, scale max|x| / most.
 struct ReferenceQuantized {
   std::vector<int> values;    // [columns]
   std::vector<float> scales;  // [columns / 32]
 };
-ReferenceQuantized ReferenceQuantize(const float* input, uint64_t columns);
+ReferenceQuantized ReferenceQuantize(const float* input, uint64_t columns, int most);
 
 // The sum that kernels/matmul_cpu.h promises, bit for bit.
 // `parts`: of the row's elements, which share scales in groups of `group`.
