@@ -51,7 +51,11 @@ absl::StatusOr<std::unique_ptr<Engine>> Engine::Open(const Model& model, ModelPl
 }
 
 Engine::~Engine() {
-  if (scheduler_ != nullptr) scheduler_->Drain();
+  if (scheduler_ == nullptr) return;
+  scheduler_->Drain();
+  // The last step is known to be done before its notification has returned: that still wakes the
+  // reader.
+  stream_->Wait(stream_->Record());
 }
 
 absl::Status Engine::Start(const EngineOptions& options) {
@@ -65,11 +69,15 @@ absl::Status Engine::Start(const EngineOptions& options) {
                                {.chunk_tokens = shape.chunk_tokens, .logit_rows = shape.logit_rows},
                                workspace_memory_->data());
   kv_pages_ = std::make_unique<KvPages>(model_.config, shape.context_tokens, kv_memory_->data());
-  WEIR_ASSIGN_OR_RETURN(
-      SmallTensors small,
-      SmallTensors::Load(model_, shape.context_tokens, *reader_,
-                         absl::MakeSpan(workspace_memory_->data(), workspace_memory_->size_bytes()),
-                         small_memory_->data()));
+  // Nothing uses the large allocations yet.
+  Buffer* staging = workspace_memory_.get();
+  for (Buffer* buffer : {ring_.get(), arena_.get()}) {
+    if (buffer->size_bytes() > staging->size_bytes()) staging = buffer;
+  }
+  WEIR_ASSIGN_OR_RETURN(SmallTensors small,
+                        SmallTensors::Load(model_, shape.context_tokens, *reader_,
+                                           absl::MakeSpan(staging->data(), staging->size_bytes()),
+                                           small_memory_->data()));
   small_ = std::move(small);
 
   runner_ = std::make_unique<Runner>(*this, options.on_progress);
@@ -84,6 +92,7 @@ absl::Status Engine::Start(const EngineOptions& options) {
   machine.arena = arena_->data();
   machine.max_rows = shape.chunk_tokens;
   machine.cancel = options.cancel;
+  cancel_ = options.cancel;
   machine_ = std::make_unique<RealMachine>(machine);
   row_reads_.reserve(shape.chunk_tokens);
   if (options.trace_records > 0) trace_ = std::make_unique<Trace>(options.trace_records);
@@ -170,10 +179,12 @@ absl::Status Engine::Forward(Session& session, absl::Span<const TokenId> tokens,
     return absl::InvalidArgumentError(absl::StrCat(
         "token id ", token, " is outside the vocabulary of ", model_.config.vocabulary, " tokens"));
   }
-  if (!session.Reserve(static_cast<uint32_t>(tokens.size()))) {
-    return absl::OutOfRangeError(absl::StrCat(
-        "the context is full: ", session.position(), " tokens are stored and ", tokens.size(),
-        " more do not fit into ", kv_pages_->context_tokens(), ". Raise -c"));
+  const uint32_t context_tokens = plan_.plan.shape.context_tokens;
+  if (session.position() + uint64_t{tokens.size()} > context_tokens ||
+      !session.Reserve(static_cast<uint32_t>(tokens.size()))) {
+    return absl::OutOfRangeError(
+        absl::StrCat("the context is full: ", session.position(), " tokens are stored and ",
+                     tokens.size(), " more do not fit into ", context_tokens, ". Raise -c"));
   }
   runner_->progress.tokens_total = static_cast<uint32_t>(tokens.size());
   for (size_t begin = 0; begin < tokens.size(); begin += chunk_tokens) {
@@ -188,6 +199,9 @@ absl::Status Engine::Forward(Session& session, absl::Span<const TokenId> tokens,
     runner_->input = {.tokens = static_cast<uint32_t>(chunk.size()),
                       .logit_rows = rows,
                       .page_tables = session.page_tables()};
+    if (cancel_ != nullptr && cancel_->load(std::memory_order_relaxed)) {
+      return absl::CancelledError("cancelled");
+    }
     PrepareRows(session, chunk);
     WEIR_RETURN_IF_ERROR(scheduler_->RunPass({.head = rows > 0}, next));
     for (TokenId token : chunk) session.Append(token);

@@ -43,9 +43,10 @@ struct EngineOptions {
   std::string reader = "auto";         // "auto", "uring", "threads"
   std::optional<FaultOptions> faults;  // injected between the reader and the engine
   uint32_t threads = 1;
-  std::string isa;                            // empty: the best this CPU has
-  size_t trace_records = 0;                   // 0: no trace
-  const std::atomic<bool>* cancel = nullptr;  // set: the pass in progress ends with Cancelled
+  std::string isa;           // empty: the best this CPU has
+  size_t trace_records = 0;  // 0: no trace
+  // While set, the pass in progress ends with Cancelled and none begins. May be null.
+  const std::atomic<bool>* cancel = nullptr;
   std::function<void(const EngineProgress&)>
       on_progress;  // on the calling thread, as steps complete
 };
@@ -120,6 +121,7 @@ class Engine {
   std::unique_ptr<Scheduler> scheduler_;
   std::vector<RowRead> row_reads_;
   uint32_t logit_rows_ = 0;  // of the last Forward
+  const std::atomic<bool>* cancel_ = nullptr;
 };
 
 }  // namespace weir
