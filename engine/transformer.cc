@@ -95,6 +95,7 @@ void Transformer::AddLayer(uint32_t layer, const CutOptions& cut) {
   uses.push_back({OpKind::kDown, t.down, 0, nullptr, {}});
 
   std::vector<const TensorInfo*> matrices;
+  matrices.reserve(uses.size());
   for (const Use& use : uses) matrices.push_back(use.matrix);
   Append({.kind = OpKind::kAttentionNorm, .layer = layer});
   size_t at = 0;
