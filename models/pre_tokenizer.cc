@@ -165,8 +165,8 @@ class PreTokenizer::Expression {
 };
 
 PreTokenizer::PreTokenizer() = default;
-PreTokenizer::PreTokenizer(PreTokenizer&&) = default;
-PreTokenizer& PreTokenizer::operator=(PreTokenizer&&) = default;
+PreTokenizer::PreTokenizer(PreTokenizer&&) noexcept = default;
+PreTokenizer& PreTokenizer::operator=(PreTokenizer&&) noexcept = default;
 PreTokenizer::~PreTokenizer() = default;
 
 absl::StatusOr<PreTokenizer> PreTokenizer::Make(const PreTokenizerInfo& info) {

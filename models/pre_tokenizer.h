@@ -40,8 +40,8 @@ std::string KnownPreTokenizers();  // "bailingmoe, bloom, ..." for messages
 class PreTokenizer {
  public:
   static absl::StatusOr<PreTokenizer> Make(const PreTokenizerInfo& info);
-  PreTokenizer(PreTokenizer&&);
-  PreTokenizer& operator=(PreTokenizer&&);
+  PreTokenizer(PreTokenizer&&) noexcept;
+  PreTokenizer& operator=(PreTokenizer&&) noexcept;
   ~PreTokenizer();
 
   // Where each piece of `text` ends, ascending, the last being text.size(); empty for an empty
