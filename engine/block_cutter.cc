@@ -23,10 +23,11 @@ uint64_t PieceBytes(const MatrixPiece& piece) {
   return piece.rows * RowBytes(piece.tensor->dtype, piece.tensor->columns());
 }
 
-// How many of the `left` rows go into a block that has `room_bytes` left.
-uint64_t RowsThatFit(uint64_t left, uint64_t row_bytes, uint64_t room_bytes, bool block_is_empty,
-                     uint64_t slack_bytes) {
-  if (left * row_bytes <= room_bytes + slack_bytes) return left;  // no sliver for the next block
+// How many of the `left` rows go into a block that has `room_bytes` left to its target size and
+// `most_bytes` to what it may not exceed.
+uint64_t RowsThatFit(uint64_t left, uint64_t row_bytes, uint64_t room_bytes, uint64_t most_bytes,
+                     bool block_is_empty) {
+  if (left * row_bytes <= most_bytes) return left;  // no sliver for the next block
   const uint64_t rows = AlignDown(room_bytes / row_bytes, kRowGranularity);
   if (rows > 0 || !block_is_empty) return rows;
   return std::min(left, kRowGranularity);
@@ -86,8 +87,10 @@ std::vector<MatrixPiece> CutMatrices(const std::vector<const TensorInfo*>& matri
     uint64_t row = 0;
     while (row < matrix->rows()) {
       const uint64_t room = target_bytes > filled_bytes ? target_bytes - filled_bytes : 0;
+      const uint64_t most_bytes = target_bytes + target_bytes / 8;
+      const uint64_t room_at_most = most_bytes > filled_bytes ? most_bytes - filled_bytes : 0;
       const uint64_t rows =
-          RowsThatFit(matrix->rows() - row, row_bytes, room, filled_bytes == 0, target_bytes / 8);
+          RowsThatFit(matrix->rows() - row, row_bytes, room, room_at_most, filled_bytes == 0);
       if (rows == 0) {
         ++block;
         filled_bytes = 0;

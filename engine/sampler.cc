@@ -34,7 +34,7 @@ absl::Status CheckSamplerOptions(const SamplerOptions& options) {
 
 Sampler::Sampler(const SamplerOptions& options, uint32_t vocabulary)
     : options_(options), candidates_(vocabulary), state_(options.seed) {
-  penalised_.reserve(options.repeat_last_n);
+  penalised_.reserve(std::min(options.repeat_last_n, vocabulary));
 }
 
 TokenId Sampler::Sample(absl::Span<const float> logits, absl::Span<const TokenId> history) {

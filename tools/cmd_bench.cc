@@ -44,6 +44,7 @@ struct Sample {
 
 Spread SpreadOf(const std::vector<Sample>& samples, double Sample::*field) {
   std::vector<double> values;
+  values.reserve(samples.size());
   for (const Sample& sample : samples) values.push_back(sample.*field);
   std::sort(values.begin(), values.end());
   const size_t middle = values.size() / 2;
@@ -149,7 +150,9 @@ absl::Status Bench(const BenchOptions& options) {
   const ContextNeeds needs = {.min_context_tokens = prompt_tokens + options.generate_tokens + 1,
                               .prompt_tokens = prompt_tokens};
   ModelOptions model_options = options.model;
-  if (model_options.context_tokens == 0) model_options.context_tokens = needs.min_context_tokens;
+  if (model_options.context_tokens == 0 && model_options.plan_file.empty()) {
+    model_options.context_tokens = needs.min_context_tokens;
+  }
   WEIR_ASSIGN_OR_RETURN(PlannedModel planned, PlanFromOptions(*model, model_options, needs));
   WEIR_ASSIGN_OR_RETURN(const std::unique_ptr<Engine> engine,
                         OpenEngine(*model, std::move(planned.plan), model_options));

@@ -120,6 +120,10 @@ absl::StatusOr<std::string> Answer(const Turn& turn, Session& session,
 
 absl::Status Chat(const ChatOptions& options) {
   const bool is_terminal = isatty(STDIN_FILENO) == 1;
+  if (!options.model.json_path.empty()) {
+    return WithExitCode(ExitCode::kUsage, absl::InvalidArgumentError(
+                                              "a conversation writes no --json. Use `weir run`"));
+  }
   WEIR_ASSIGN_OR_RETURN(const SamplerOptions sampler_options, SamplerFrom(options.sampling));
   WEIR_ASSIGN_OR_RETURN(const std::unique_ptr<Model> model, OpenModel(options.model));
   WEIR_ASSIGN_OR_RETURN(const std::optional<ChatFamily> family, ModelChatFamily(*model));

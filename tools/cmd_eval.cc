@@ -78,7 +78,12 @@ absl::StatusOr<std::vector<TokenId>> InputTokens(const Model& model, const EvalO
     tokens = model.tokenizer->Encode(text, {.add_special = true, .parse_special = false});
   }
   if (tokens.size() < 2) return UsageError("a text of at least two tokens is needed");
-  return tokens;
+  const uint64_t trained = model.config.context_length;
+  if (trained == 0 || tokens.size() <= trained) return tokens;
+  return WithExitCode(ExitCode::kContext,
+                      absl::OutOfRangeError(absl::StrCat(
+                          "the text has ", tokens.size(), " tokens, and ", model.path,
+                          " was trained for a context of ", trained, ". Evaluate it in parts")));
 }
 
 absl::Status WriteToken(TokenId id, std::optional<double> log_probability,
@@ -148,8 +153,10 @@ absl::Status Eval(EvalOptions options) {
   const auto count = static_cast<uint32_t>(std::min<size_t>(tokens.size(), UINT32_MAX));
   const uint32_t chunk = std::min(
       count, options.model.chunk_tokens == 0 ? kEvalChunkTokens : options.model.chunk_tokens);
-  options.model.chunk_tokens = chunk;
-  if (options.model.context_tokens == 0) options.model.context_tokens = count;
+  if (options.model.plan_file.empty()) {
+    options.model.chunk_tokens = chunk;
+    if (options.model.context_tokens == 0) options.model.context_tokens = count;
+  }
   WEIR_ASSIGN_OR_RETURN(
       PlannedModel planned,
       PlanFromOptions(*model, options.model,

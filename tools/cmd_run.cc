@@ -129,6 +129,7 @@ void AddRunCommand(CLI::App& app, int* exit_code) {
   auto options = std::make_shared<RunOptions>();
   CLI::App* command = app.add_subcommand("run", "generate text");
   AddRunOptions(*command, &options->model);
+  command->add_option("--trace", options->model.trace_path, "write a trace for Perfetto here");
   command->add_option("prompt", options->prompt_argument, "the prompt (or -p, -f, standard input)");
   command->add_option("-p,--prompt", options->prompt_option, "the prompt");
   command->add_option("-f,--file", options->prompt_file, "read the prompt from this file");

@@ -1,6 +1,8 @@
 // weir: one binary, a file for each subcommand (tools/cmd_*.cc).
 
+#include <cstdio>
 #include <string>
+#include <vector>
 
 #include "CLI/CLI.hpp"
 #include "kernels/isa.h"
@@ -36,8 +38,12 @@ int main(int argc, char** argv) {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
     // --help and --version come this way too, with code 0.
-    const int code = app.exit(error);
-    return code == 0 ? 0 : static_cast<int>(weir::ExitCode::kUsage);
+    if (error.get_exit_code() == 0) return app.exit(error);
+    const std::vector<CLI::App*> chosen = app.get_subcommands();
+    const std::string command = chosen.empty() ? "" : " " + chosen.front()->get_name();
+    std::fprintf(stderr, "weir: %s. `weir%s --help` lists what there is\n", error.what(),
+                 command.c_str());
+    return static_cast<int>(weir::ExitCode::kUsage);
   }
   return exit_code;
 }

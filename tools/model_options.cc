@@ -22,9 +22,10 @@ namespace {
 
 // Beside the budget a process needs its program, stacks and the vocabulary.
 constexpr uint64_t kProcessMarginBytes = 64 * kMiB;
+constexpr uint32_t kMostThreads = 1024;  // of a CPU device
 constexpr size_t kTraceRecords = 1 << 20;
 
-absl::Status OptionError(const char* option, absl::Status status) {
+absl::Status OptionError(const char* option, const absl::Status& status) {
   return WithExitCode(ExitCode::kUsage,
                       absl::Status(status.code(), absl::StrCat(option, ": ", status.message())));
 }
@@ -75,6 +76,11 @@ absl::Status FillBudget(const ModelOptions& options, PlannerOptions* planner) {
                        absl::InvalidArgumentError("give one of them"));
   }
   if (!options.plan_file.empty()) {
+    if (options.context_tokens != 0 || options.chunk_tokens != 0) {
+      return OptionError("--plan", absl::InvalidArgumentError(
+                                       "the plan says what -c and -b are. Leave them out, or make "
+                                       "a plan with them: weir plan MODEL -c N -b N --json FILE"));
+    }
     WEIR_ASSIGN_OR_RETURN(planner->saved_plan_json, ReadTextFile(options.plan_file));
     planner->saved_plan_source = options.plan_file;
     return absl::OkStatus();
@@ -139,7 +145,6 @@ void AddRunOptions(CLI::App& command, ModelOptions* options) {
   command.add_option("--reader", options->reader, "auto, uring or threads");
   command.add_option("--faults", options->faults,
                      "inject faults into reads, such as seed=1,short=5%,spike=5%:20ms");
-  command.add_option("--trace", options->trace_path, "write a trace for Perfetto here");
 }
 
 uint32_t ThreadsFrom(const ModelOptions& options) {
@@ -161,6 +166,10 @@ absl::StatusOr<PlannedModel> PlanFromOptions(const Model& model, const ModelOpti
   if (!activations.ok()) return OptionError("--activations", activations.status());
   planner.activations = *activations;
   planner.threads = ThreadsFrom(options);
+  if (planner.threads > kMostThreads) {
+    return OptionError("-t", absl::InvalidArgumentError(absl::StrCat(
+                                 planner.threads, " threads; at most ", kMostThreads, " work")));
+  }
   planner.context_tokens = options.context_tokens;
   planner.min_context_tokens = needs.min_context_tokens;
   planner.chunk_tokens = options.chunk_tokens;
@@ -214,7 +223,12 @@ absl::StatusOr<std::unique_ptr<Engine>> OpenEngine(const Model& model, ModelPlan
   };
   absl::StatusOr<std::unique_ptr<Engine>> engine =
       Engine::Open(model, std::move(plan), engine_options);
-  if (!engine.ok()) return engine.status();
+  if (!engine.ok()) {
+    // A file that ends early is one that changed since its header was read.
+    const bool reading = absl::IsOutOfRange(engine.status()) || absl::IsDataLoss(engine.status()) ||
+                         absl::IsUnavailable(engine.status());
+    return reading ? WithExitCode(ExitCode::kIo, engine.status()) : engine.status();
+  }
   if (!(*engine)->reader_note().empty())
     std::fprintf(stderr, "weir: %s\n", (*engine)->reader_note().c_str());
   for (const auto& file : model.files) {

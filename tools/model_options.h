@@ -35,7 +35,7 @@ struct ModelOptions {
 
 // MODEL, --dram, --resident, --plan, -c, -b: what decides a plan.
 void AddPlanOptions(CLI::App& command, ModelOptions* options);
-// The above, and --reader, --activations, --isa, --json, --trace: what decides a run.
+// The above, and --reader, --faults: what decides a run.
 void AddRunOptions(CLI::App& command, ModelOptions* options);
 
 absl::StatusOr<std::unique_ptr<Model>> OpenModel(const ModelOptions& options);

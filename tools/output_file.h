@@ -13,7 +13,8 @@ namespace weir {
 
 class OutputFile {
  public:
-  // Creates or truncates `path`; "-" is standard output; empty: Write does nothing.
+  // Creates `path`, or takes the place of what is there once the first byte is written: until then
+  // a command that fails has destroyed nothing. "-" is standard output; empty: Write does nothing.
   static absl::StatusOr<OutputFile> Open(const std::string& path);
   OutputFile(OutputFile&& other) noexcept;
   OutputFile& operator=(OutputFile&& other) noexcept;
@@ -27,9 +28,11 @@ class OutputFile {
 
  private:
   OutputFile() = default;
+  void DropOldText();
 
   std::string path_;
   std::FILE* file_ = nullptr;
+  bool has_old_text_ = false;
 };
 
 // The whole of a text file; "-" is standard input. NotFound and others name the path.

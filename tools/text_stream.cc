@@ -20,6 +20,16 @@ size_t AnnouncedLength(uint8_t lead) {
   return 0;
 }
 
+// Whether a character can begin with these two bytes: some leads leave part of the range to shorter
+// forms, to surrogates or to what is beyond U+10FFFF (Unicode, table 3-7).
+bool MayFollow(uint8_t lead, uint8_t continuation) {
+  if (lead == 0xe0) return continuation >= 0xa0;
+  if (lead == 0xed) return continuation < 0xa0;
+  if (lead == 0xf0) return continuation >= 0x90;
+  if (lead == 0xf4) return continuation < 0x90;
+  return true;
+}
+
 }  // namespace
 
 size_t IncompleteUtf8Suffix(std::string_view text) {
@@ -27,7 +37,10 @@ size_t IncompleteUtf8Suffix(std::string_view text) {
   for (size_t back = 1; back <= most; ++back) {
     const auto byte = static_cast<uint8_t>(text[text.size() - back]);
     if ((byte & 0xc0) == 0x80) continue;  // a continuation: look for its lead
-    return AnnouncedLength(byte) > back ? back : 0;
+    const bool is_begun =
+        AnnouncedLength(byte) > back &&
+        (back == 1 || MayFollow(byte, static_cast<uint8_t>(text[text.size() - back + 1])));
+    return is_begun ? back : 0;
   }
   return 0;
 }
@@ -35,7 +48,7 @@ size_t IncompleteUtf8Suffix(std::string_view text) {
 absl::Status TextStream::Write(std::string_view bytes) {
   held_.append(bytes);
   const size_t keep = IncompleteUtf8Suffix(held_);
-  const absl::Status status = WriteNow(std::string_view(held_).substr(0, held_.size() - keep));
+  absl::Status status = WriteNow(std::string_view(held_).substr(0, held_.size() - keep));
   held_.erase(0, held_.size() - keep);
   return status;
 }
