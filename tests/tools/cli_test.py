@@ -85,7 +85,7 @@ class RunTest(CliTest):
             self.assertGreaterEqual(report["time_s"][name], 0, name)
         self.assertEqual(report["stop"], "length")
         footer = result.stderr.decode()
-        for word in ("tok/s", "first token", "predicted", "disk", "compute", "stall", "peak memory"):
+        for word in ("tok/s", "first token", "predicted", "disk", "compute", "stall", "peak"):
             self.assertIn(word, footer)
 
     def test_stdout_is_the_text_of_the_tokens(self):
@@ -167,7 +167,8 @@ class OtherCommandsTest(CliTest):
     def test_bench(self):
         path = self.folder / "bench.json"
         self.good("bench", TINY, "-p", 8, "-n", 4, "-r", 2, "--json", path)
-        self.assertGreater(json.loads(path.read_text())["bench"]["decode_tokens_per_s"]["median"], 0)
+        rates = json.loads(path.read_text())["bench"]["decode_tokens_per_s"]
+        self.assertGreater(rates["median"], 0)
 
     def test_inspect_tokenize_synth_probe(self):
         self.assertIn(b"llama", self.good("inspect", TINY).stdout)
@@ -187,7 +188,8 @@ class RefusalTest(CliTest):
     def test_models(self):
         tiny = (ROOT / TINY).read_bytes()
         for name, data in (
-                ("truncated.gguf", tiny[:300000]), ("header.gguf", tiny[:2000]), ("empty.gguf", b""),
+                ("truncated.gguf", tiny[:300000]), ("header.gguf", tiny[:2000]),
+                ("empty.gguf", b""),
                 ("model.safetensors", struct.pack("<Q", 54)
                  + b'{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}' + bytes(4)),
                 ("unknown.gguf", gguf_of("perceptron9000"))):
@@ -215,7 +217,7 @@ class RefusalTest(CliTest):
 
     def test_outputs(self):
         for option in ("--json", "--trace"):
-            self.refused(6, "run", TINY, "hi", option, "/no/such/folder/x", says=["/no/such/folder"])
+            self.refused(6, "run", TINY, "hi", option, "/no/such/folder/x", says=["/no/such/"])
         self.refused(2, "chat", TINY, "--json", self.folder / "x", stdin=b"hi\n")
         self.refused(2, "chat", TINY, "--trace", self.folder / "x", stdin=b"hi\n")
         with open("/dev/full", "wb") as full:
