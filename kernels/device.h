@@ -55,7 +55,8 @@ class Device {
 
   // `alignment_bytes` is a power of two. The memory is zeroed and resident (touched). With
   // ResourceExhausted the message says what was asked and what is free.
-  virtual absl::StatusOr<std::unique_ptr<Buffer>> Allocate(uint64_t bytes, uint64_t alignment_bytes) = 0;
+  virtual absl::StatusOr<std::unique_ptr<Buffer>> Allocate(uint64_t bytes,
+                                                           uint64_t alignment_bytes) = 0;
   virtual std::unique_ptr<Stream> NewStream() = 0;
 };
 

@@ -25,7 +25,7 @@ class QuantizedLayout {
 
   constexpr uint64_t values() const { return 0; }  // int8 [columns]: q, or high
   constexpr uint64_t low_values() const { return AlignUp(columns_, 64); }  // with 2 planes
-  constexpr uint64_t scales() const {  // float [columns / 32]
+  constexpr uint64_t scales() const {                                      // float [columns / 32]
     return planes_ * AlignUp(columns_, 64);
   }
   // float [columns / group]: scale * (sum of q over the group)

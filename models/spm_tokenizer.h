@@ -33,7 +33,7 @@ class SpmTokenizer : public VocabularyTokenizer {
   struct Candidate;
   struct Scratch;
 
-  explicit SpmTokenizer(Vocabulary vocabulary);
+  explicit SpmTokenizer(Vocabulary taken);
   void Merge(std::string_view text, Scratch* scratch) const;
   void PushCandidate(std::string_view text, uint32_t left, Scratch* scratch) const;
   void AppendText(std::string_view text, std::vector<TokenId>* ids) const;

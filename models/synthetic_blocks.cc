@@ -137,7 +137,8 @@ WeightGenerator::WeightGenerator(DType dtype, double mean, double deviation)
       continue;
     }
     // Scales between 0.75 and 1.25 of the middle one; half of them negative where that helps.
-    const double spread = 0.75 + 0.5 * (i / 2) / (kScales / 2 - 1);
+    const uint32_t pair = i / 2, last_pair = kScales / 2 - 1;
+    const double spread = 0.75 + 0.5 * pair / last_pair;
     const double sign = rule.random_sign && i % 2 == 1 ? -1 : 1;
     scales_.push_back(ToFloat16(sign * spread * unit));
     offsets_.push_back(ToFloat16(rule.offset_per_scale * spread * unit));

@@ -56,7 +56,7 @@ class UnigramTokenizer : public VocabularyTokenizer {
  private:
   struct Best;
 
-  UnigramTokenizer(Vocabulary vocabulary, Charsmap charsmap, bool merges_spaces);
+  UnigramTokenizer(Vocabulary taken, Charsmap charsmap, bool merges_spaces);
   std::string Normalise(std::string_view text) const;
   // The normalised form of the front of `text`, and how many bytes of it that stands for.
   NormalisedPrefix NormalisePrefix(std::string_view text) const;

@@ -164,7 +164,7 @@ def count_unittest(result):
         messages.setdefault(getattr(case, "test_case", case), []).append(message)
     for case, texts in messages.items():
         counts.fail(str(case), "\n".join(texts))
-    # What fails before a case begins (in setUpClass, say) is no TestCase and was not counted as run.
+    # What fails before a case begins (in setUpClass, say) is no TestCase and did not count as run.
     ran = sum(isinstance(case, unittest.TestCase) for case in messages)
     counts.skipped = len(result.skipped)
     counts.passed = result.testsRun - ran - counts.skipped
