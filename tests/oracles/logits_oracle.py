@@ -194,7 +194,7 @@ def parse_arguments():
     parser.add_argument(
         "--activations",
         choices=sorted(BOUNDS),
-        help="passed on; also chooses the bound on KL (without it: weir's default, q8's bound)",
+        help="passed on; also chooses the bound on KL (without it: q16, which is weir's default)",
     )
     parser.add_argument(
         "--candidate", choices=["weir", "llama.cpp", "transformers", "plain"], default="weir"
@@ -224,7 +224,7 @@ def main() -> int:
     arguments = parse_arguments()
     torch.set_num_threads(arguments.threads)
     transformers.utils.logging.disable_progress_bar()
-    bounds = BOUNDS[arguments.activations or "q8"]
+    bounds = BOUNDS[arguments.activations or "q16"]
     if arguments.kl is not None:
         bounds = Bounds(mean_kl=arguments.kl)
     oracle, overall, problems, report = Oracle(arguments), Comparison(), [], {}

@@ -88,7 +88,7 @@ class Bounds:
         return out
 
 
-BOUNDS = {"f32": Bounds(mean_kl=1e-3), "q8": Bounds(mean_kl=5e-3)}
+BOUNDS = {"f32": Bounds(mean_kl=1e-3), "q16": Bounds(mean_kl=5e-3), "q8": Bounds(mean_kl=5e-3)}
 
 
 def compare_logits(oracle, candidate, ids: list[int], margin: float = 0.1) -> Comparison:

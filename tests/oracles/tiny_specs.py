@@ -181,4 +181,62 @@ SPECS = [
         _config(**_longrope(1024)),
         plain=dict(rope_parameters=_rope(rope_type="default", partial_rotary_factor=0.75)),
     ),
+    # Biases of the projections: the converter permutes them as it does the rows of q and k.
+    Spec(
+        "llama_bias",
+        "LlamaConfig",
+        _config(rope_parameters=_rope(rope_type="default"), attention_bias=True),
+    ),
+    # YaRN with its bounds and its magnitude given, on halves.
+    Spec(
+        "qwen2_yarn",
+        "Qwen2Config",
+        _config(
+            rope_parameters=_rope(
+                rope_type="yarn",
+                factor=4.0,
+                original_max_position_embeddings=128,
+                beta_fast=16.0,
+                beta_slow=2.0,
+                attention_factor=1.3,
+            ),
+            max_position_embeddings=512,
+        ),
+        tokenizer="qwen2",
+        plain=dict(
+            rope_parameters=_rope(
+                rope_type="yarn", factor=4.0, original_max_position_embeddings=128
+            )
+        ),
+    ),
+    # The 27b sizes, which a file gives away only by their number of layers: queries are scaled by
+    # columns / heads.
+    Spec(
+        "gemma2_27b",
+        "Gemma2Config",
+        _config(
+            hidden_size=96,
+            intermediate_size=128,
+            head_dim=32,
+            sliding_window=48,
+            query_pre_attn_scalar=24,
+            num_hidden_layers=46,
+            rms_norm_eps=1e-6,
+        ),
+        plain=dict(query_pre_attn_scalar=32),
+    ),
+    Spec(
+        "gemma3_27b",
+        "Gemma3TextConfig",
+        _config(
+            hidden_size=96,
+            intermediate_size=128,
+            head_dim=32,
+            sliding_window=48,
+            query_pre_attn_scalar=24,
+            num_hidden_layers=62,
+            rms_norm_eps=1e-6,
+        ),
+        plain=dict(query_pre_attn_scalar=32),
+    ),
 ]
