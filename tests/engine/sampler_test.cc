@@ -196,6 +196,7 @@ TEST(Sampler, EqualSeedsDrawEqualTokens) {
     options.seed = seed;
     Sampler sampler(options, 500);
     std::vector<TokenId> tokens;
+    tokens.reserve(100);
     for (int i = 0; i < 100; ++i) tokens.push_back(sampler.Sample(logits, tokens));
     const auto [at, is_new] = drawn.emplace(seed, tokens);
     if (!is_new) {

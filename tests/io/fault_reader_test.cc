@@ -139,6 +139,7 @@ TEST_F(FaultReaderTest, EverythingFailsWithoutHanging) {
 // What one run met: counts, and the status of each op.
 auto Outcome(const FaultReader& reader, const std::vector<ReadOp>& ops) {
   std::vector<absl::StatusCode> codes;
+  codes.reserve(ops.size());
   for (const ReadOp& op : ops) codes.push_back(op.status.code());
   const FaultStats faults = reader.fault_stats();
   return std::make_tuple(codes, faults.short_attempts, faults.busy_errors, faults.eio_errors,

@@ -265,6 +265,7 @@ TEST_P(ReaderContract, WakesDoNotLoseOps) {
     while (!is_over.load()) reader_->Wake();
   });
   std::vector<AlignedBuffer> buffers;
+  buffers.reserve(4);
   for (int i = 0; i < 4; ++i) buffers.emplace_back(64 * kKiB);
   std::vector<ReadOp> ops(4);
   for (int round = 0; round < 20; ++round) {

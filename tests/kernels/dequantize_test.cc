@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include <bit>
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
@@ -71,7 +72,7 @@ TEST_P(DequantizeGoldenTest, EveryBitAsTheGgufPackage) {
     DequantizeRow(*dtype, record.bytes.data(), got.size(), got.data());
     uint64_t different = 0;
     for (size_t i = 0; i < got.size(); ++i) {
-      different += memcmp(&got[i], &record.values[i], sizeof(float)) != 0;
+      different += std::bit_cast<uint32_t>(got[i]) != std::bit_cast<uint32_t>(record.values[i]);
     }
     EXPECT_EQ(different, 0u) << record.name << ", of " << got.size();
   }

@@ -169,7 +169,7 @@ Rig::Rig(const Program& program_in, const Plan& plan_in, const SimHardware& hard
 absl::Status Rig::RunPasses(uint32_t passes, const PassSpec& pass) {
   for (uint32_t i = 0; i < passes; ++i) {
     const bool last = i + 1 == passes;
-    const absl::Status status =
+    absl::Status status =
         scheduler.RunPass(pass, last ? std::nullopt : std::optional<PassSpec>(pass));
     if (!status.ok()) return status;
   }

@@ -32,7 +32,7 @@ class Folder {
   ~Folder() { (void)std::system(absl::StrCat("rm -rf '", path_, "'").c_str()); }
   const std::string& path() const { return path_; }
   std::string Write(const std::string& name, const std::string& text) const {
-    const std::string path = absl::StrCat(path_, "/", name);
+    std::string path = absl::StrCat(path_, "/", name);
     std::ofstream(path, std::ios::binary) << text;
     return path;
   }
