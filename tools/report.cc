@@ -64,6 +64,7 @@ RunReport MakeRunReport(const Model& model, const Engine& engine, const Generati
   report.device = engine.device_name();
   report.reader = std::string(engine.reader_name());
   report.generation = generation;
+  report.startup_s = Seconds(run_begin_ns - begin_ns);
   report.ttft_s = Seconds(generation.first_token_ns - begin_ns);
   report.predicted_decode_tokens_per_s = engine.plan().prediction.decode_tokens_per_s;
   report.predicted_bottleneck = engine.plan().prediction.bottleneck;
@@ -108,6 +109,7 @@ nlohmann::json ReportJson(const RunReport& report) {
           {"generated_tokens", g.tokens.size()},
           {"prompt_tokens_per_s", g.prompt_tokens_per_s()},
           {"decode_tokens_per_s", g.decode_tokens_per_s()},
+          {"startup_s", report.startup_s},
           {"ttft_s", report.ttft_s},
           {"predicted_decode_tokens_per_s", report.predicted_decode_tokens_per_s},
           {"predicted_bottleneck", report.predicted_bottleneck},

@@ -16,7 +16,8 @@ struct RunReport {
   std::string device;
   std::string reader;
   Generation generation;
-  double ttft_s = 0;  // from the command's start
+  double startup_s = 0;  // from the command's start until reading begins
+  double ttft_s = 0;     // from the command's start
   double predicted_decode_tokens_per_s = 0;
   std::string predicted_bottleneck;
   uint64_t peak_rss_bytes = 0;
