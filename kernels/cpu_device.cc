@@ -125,8 +125,28 @@ absl::Status Team::Start() {
                                                    ": errno ", error, ". Use fewer threads."));
 }
 
+// A team as large as the machine gets one core for each worker: left alone, the kernel wakes a
+// worker on its colleague's core time and again, and the barriers then wait for the scheduler. A
+// smaller team stays free, since another program may have chosen the same cores.
+void PinToCore(uint32_t index, uint32_t workers) {
+  cpu_set_t allowed;
+  CPU_ZERO(&allowed);
+  if (sched_getaffinity(0, sizeof(allowed), &allowed) != 0) return;
+  if (workers < 2 || workers != static_cast<uint32_t>(CPU_COUNT(&allowed))) return;
+  for (uint32_t core = 0; core < CPU_SETSIZE; ++core) {
+    if (!CPU_ISSET(core, &allowed) || index-- > 0) continue;
+    cpu_set_t own;
+    CPU_ZERO(&own);
+    CPU_SET(core, &own);
+    // Failing costs speed alone.
+    (void)pthread_setaffinity_np(pthread_self(), sizeof(own), &own);
+    return;
+  }
+}
+
 void* Team::WorkerMain(void* worker) {
   const Worker& self = *static_cast<const Worker*>(worker);
+  PinToCore(self.index, self.team->workers());
   pthread_setname_np(pthread_self(), absl::StrCat("weir-cpu-", self.index).c_str());
   self.team->RunWorker(self.index);
   return nullptr;
