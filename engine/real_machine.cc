@@ -28,6 +28,7 @@ RealMachine::RealMachine(const RealMachineOptions& options)
       block_memory_(options.program->blocks.size(), nullptr),
       progress_(options.program->blocks.size()),
       step_ids_(kStepRing),
+      step_frees_slot_(kStepRing),
       step_begin_ns_(kStepRing),
       step_end_ns_(kStepRing) {
   const size_t pieces = max_transfers_ * MostSegments(*options.program) + options.max_rows;
@@ -110,20 +111,35 @@ void RealMachine::SubmitPending() {
 }
 
 void RealMachine::Run(StepId step) {
-  const size_t at = steps_run_ % kStepRing;
+  const size_t at = steps_run_.load(std::memory_order_relaxed) % kStepRing;
   step_ids_[at] = step;
+  step_frees_slot_[at] = FreesSlot(step) ? 1 : 0;
   step_begin_ns_[at] = clock_.NowNs();
-  ++steps_run_;
+  steps_run_.fetch_add(1);  // before the step can be done: see OnStepComplete
   options_.runner->EnqueueStep(step);
   options_.stream->NotifyWhenComplete(&RealMachine::OnStepComplete, this);
 }
 
+// The scheduler's thread is woken when there is something for it to do: a slot came free for the
+// next read, half of the queue has run and wants to be refilled, or nothing is left to run. Waking
+// it after every step would take a core from the workers a hundred times a token. The last step in
+// the queue always finds itself last, since steps_run_ grows before a step is enqueued.
 void RealMachine::OnStepComplete(void* machine) {
   auto* self = static_cast<RealMachine*>(machine);
   const uint64_t done = self->steps_done_.load(std::memory_order_relaxed);
-  self->step_end_ns_[done % kStepRing].store(self->clock_.NowNs(), std::memory_order_relaxed);
-  self->steps_done_.store(done + 1, std::memory_order_release);
-  self->options_.reader->Wake();
+  const size_t at = done % kStepRing;
+  self->step_end_ns_[at].store(self->clock_.NowNs(), std::memory_order_relaxed);
+  const bool frees_slot = self->step_frees_slot_[at] != 0;
+  self->steps_done_.store(done + 1);
+  const uint64_t left = self->steps_run_.load() - (done + 1);
+  if (frees_slot || left == 0 || left == kMaxSteps / 2) self->options_.reader->Wake();
+}
+
+bool RealMachine::FreesSlot(StepId step) const {
+  const std::vector<BlockId>& needs = options_.program->steps[step].needs;
+  return std::any_of(needs.begin(), needs.end(), [this](BlockId block) {
+    return options_.plan->placements[block].home == Tier::kDisk;
+  });
 }
 
 size_t RealMachine::Wait(absl::Span<MachineEvent> events) {

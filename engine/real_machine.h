@@ -82,6 +82,7 @@ class RealMachine final : public Machine {
   };
 
   static void OnStepComplete(void* machine);  // on a thread of the device's
+  bool FreesSlot(StepId step) const;
   void AddPiece(BlockId block, const File& file, const Segment& segment, uint8_t* memory,
                 bool urgent);
   void SubmitPending();
@@ -106,10 +107,11 @@ class RealMachine final : public Machine {
 
   // Steps complete in order, so numbers are enough. The device's thread writes steps_done_ and
   // step_end_ns_, the scheduler's thread the rest.
-  std::vector<StepId> step_ids_;  // a ring, by order of Run
+  std::vector<StepId> step_ids_;          // a ring, by order of Run
+  std::vector<uint8_t> step_frees_slot_;  // whether a slot comes free when it is done
   std::vector<int64_t> step_begin_ns_;
   std::vector<std::atomic<int64_t>> step_end_ns_;
-  uint64_t steps_run_ = 0;
+  std::atomic<uint64_t> steps_run_{0};
   uint64_t steps_told_ = 0;
   std::atomic<uint64_t> steps_done_{0};
   bool cancel_told_ = false;
