@@ -108,9 +108,9 @@ absl::StatusOr<double> ProbeComputeBytesPerS(const Model& model,
   }
   WEIR_ASSIGN_OR_RETURN(auto device,
                         MakeCpuDevice({.threads = options.threads, .isa = options.isa}));
-  WEIR_ASSIGN_OR_RETURN(auto weights, device->Allocate(options.memory_bytes, 4096));
+  WEIR_ASSIGN_OR_RETURN(auto weights, device->Allocate(options.memory_bytes, 4096, Touch::kNow));
   const uint64_t activation_bytes = Prober::ActivationBytes(widest) + kMostRows * sizeof(float);
-  WEIR_ASSIGN_OR_RETURN(auto activations, device->Allocate(activation_bytes, 64));
+  WEIR_ASSIGN_OR_RETURN(auto activations, device->Allocate(activation_bytes, 64, Touch::kNow));
   std::unique_ptr<Stream> stream = device->NewStream();
   Prober prober(*stream, weights->data(), options.memory_bytes, activations->data());
   double seconds = 0;  // to multiply every weight once

@@ -105,12 +105,15 @@ absl::Status Engine::Allocate() {
   const Plan& plan = plan_.plan;
   const WorkspaceShape workspace = {.chunk_tokens = plan.shape.chunk_tokens,
                                     .logit_rows = plan.shape.logit_rows};
-  auto take = [this](uint64_t bytes, std::unique_ptr<Buffer>* buffer) -> absl::Status {
-    WEIR_ASSIGN_OR_RETURN(*buffer, device_->Allocate(std::max(bytes, kPage), kPage));
+  auto take = [this](uint64_t bytes, std::unique_ptr<Buffer>* buffer,
+                     Touch touch = Touch::kNow) -> absl::Status {
+    WEIR_ASSIGN_OR_RETURN(*buffer, device_->Allocate(std::max(bytes, kPage), kPage, touch));
     return absl::OkStatus();
   };
   WEIR_RETURN_IF_ERROR(take(plan.slots * plan.slot_bytes, &ring_));
-  WEIR_RETURN_IF_ERROR(take(plan.resident_arena_bytes, &arena_));
+  // Gigabytes, perhaps: the first pass fills them in order, and its reads need not wait for pages
+  // that come last.
+  WEIR_RETURN_IF_ERROR(take(plan.resident_arena_bytes, &arena_, Touch::kAtFirstUse));
   WEIR_RETURN_IF_ERROR(take(plan.overhead.kv, &kv_memory_));
   WEIR_RETURN_IF_ERROR(
       take(AlignUp(WorkspaceBytes(model_.config, workspace), kPage), &workspace_memory_));

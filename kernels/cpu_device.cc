@@ -234,9 +234,10 @@ class CpuDevice final : public Device {
   std::string name() const override { return name_; }
   std::unique_ptr<Stream> NewStream() override { return std::make_unique<TeamStream>(team_.get()); }
 
-  absl::StatusOr<std::unique_ptr<Buffer>> Allocate(uint64_t bytes,
-                                                   uint64_t alignment_bytes) override {
+  absl::StatusOr<std::unique_ptr<Buffer>> Allocate(uint64_t bytes, uint64_t alignment_bytes,
+                                                   Touch touch) override {
     WEIR_ASSIGN_OR_RETURN(std::unique_ptr<Buffer> buffer, MapHostMemory(bytes, alignment_bytes));
+    if (touch == Touch::kAtFirstUse) return buffer;
     uint8_t* const data = buffer->data();
     if (bytes < kTouchAloneBytes) {
       TouchZeroPages(data, bytes);

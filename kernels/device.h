@@ -47,16 +47,22 @@ class Stream {
   virtual void NotifyWhenComplete(void (*notify)(void*), void* argument) = 0;
 };
 
+// When the pages of new memory are taken from the system.
+enum class Touch : uint8_t {
+  kNow,         // before Allocate returns: nothing waits for a page later
+  kAtFirstUse,  // as the memory is written: for much memory that reads fill one after the other
+};
+
 class Device {
  public:
   virtual ~Device() = default;  // after its streams and buffers
   virtual DeviceKind kind() const = 0;
   virtual std::string name() const = 0;  // "cpu (2 threads, AVX3_DL)"
 
-  // `alignment_bytes` is a power of two. The memory is zeroed and resident (touched). With
-  // ResourceExhausted the message says what was asked and what is free.
-  virtual absl::StatusOr<std::unique_ptr<Buffer>> Allocate(uint64_t bytes,
-                                                           uint64_t alignment_bytes) = 0;
+  // `alignment_bytes` is a power of two. The memory reads as zeros. With ResourceExhausted the
+  // message says what was asked and what is free.
+  virtual absl::StatusOr<std::unique_ptr<Buffer>> Allocate(uint64_t bytes, uint64_t alignment_bytes,
+                                                           Touch touch) = 0;
   virtual std::unique_ptr<Stream> NewStream() = 0;
 };
 

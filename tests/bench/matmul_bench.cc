@@ -50,20 +50,21 @@ class Bench {
     stream_ = device_->NewStream();
     matrix_bytes_ = kRows * RowBytes(dtype, kColumns);
     matrices_ = std::max<uint64_t>(1, settings.weight_mib * kMiB / matrix_bytes_);
-    weights_ = *device_->Allocate(matrices_ * matrix_bytes_, 64);
+    weights_ = *device_->Allocate(matrices_ * matrix_bytes_, 64, Touch::kNow);
     FillWeights();
-    input_ = *device_->Allocate(uint64_t{4} * tokens * kColumns, 64);
+    input_ = *device_->Allocate(uint64_t{4} * tokens * kColumns, 64, Touch::kNow);
     std::minstd_rand random;
     auto* input = reinterpret_cast<float*>(input_->data());
     for (uint64_t i = 0; i < uint64_t{tokens} * kColumns; ++i) {
       input[i] = static_cast<float>(random() % 2001) * 1e-3f - 1.0f;
     }
-    quantized_input_ = *device_->Allocate(QuantizedActivationBytes(tokens, kColumns), 64);
+    quantized_input_ =
+        *device_->Allocate(QuantizedActivationBytes(tokens, kColumns), 64, Touch::kNow);
     if (format != ActivationFormat::kF32) {
       QuantizeActivations(*stream_,
                           {input, kColumns, quantized_input_->data(), tokens, kColumns, format});
     }
-    output_ = *device_->Allocate(uint64_t{4} * tokens * kRows, 64);
+    output_ = *device_->Allocate(uint64_t{4} * tokens * kRows, 64, Touch::kNow);
   }
 
   bool ok() const { return device_ != nullptr; }
@@ -140,7 +141,7 @@ void ReadBench(benchmark::State& state, const Settings& settings) {
   if (!device.ok()) return state.SkipWithError("no device");
   auto stream = (*device)->NewStream();
   const uint64_t bytes = settings.weight_mib * kMiB;
-  auto buffer = *(*device)->Allocate(bytes, 64);
+  auto buffer = *(*device)->Allocate(bytes, 64, Touch::kNow);
   struct Sum {
     const uint8_t* data;
     uint64_t bytes;

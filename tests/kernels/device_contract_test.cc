@@ -62,7 +62,7 @@ class DeviceContractTest : public testing::TestWithParam<DeviceUnderTest> {
     ASSERT_TRUE(device.ok()) << device.status();
     device_ = *std::move(device);
     stream_ = device_->NewStream();
-    auto cells = device_->Allocate(4096, 64);
+    auto cells = device_->Allocate(4096, 64, Touch::kNow);
     ASSERT_TRUE(cells.ok()) << cells.status();
     cells_ = *std::move(cells);
   }
@@ -174,7 +174,8 @@ TEST_P(DeviceContractTest, WakesFromSleep) {
 TEST_P(DeviceContractTest, BuffersAreAlignedZeroedAndOfTheirSize) {
   for (const uint64_t bytes : {uint64_t{0}, uint64_t{1}, uint64_t{4097}, 5 * kMiB + 3, 33 * kMiB}) {
     for (const uint64_t alignment : {uint64_t{1}, uint64_t{64}, uint64_t{4096}, 4 * kMiB}) {
-      auto buffer = device_->Allocate(bytes, alignment);
+      const Touch touch = alignment == 64 ? Touch::kAtFirstUse : Touch::kNow;
+      auto buffer = device_->Allocate(bytes, alignment, touch);
       ASSERT_TRUE(buffer.ok()) << buffer.status();
       EXPECT_EQ((*buffer)->size_bytes(), bytes);
       EXPECT_EQ(reinterpret_cast<uint64_t>((*buffer)->data()) % alignment, 0u);
@@ -187,7 +188,7 @@ TEST_P(DeviceContractTest, BuffersAreAlignedZeroedAndOfTheirSize) {
 
 TEST_P(DeviceContractTest, AbsurdSizesAreRefusedWithNumbers) {
   for (const uint64_t bytes : {uint64_t{1} << 50, UINT64_MAX, UINT64_MAX - 4095}) {
-    const auto buffer = device_->Allocate(bytes, 4096);
+    const auto buffer = device_->Allocate(bytes, 4096, Touch::kNow);
     ASSERT_FALSE(buffer.ok());
     EXPECT_EQ(buffer.status().code(), absl::StatusCode::kResourceExhausted);
     EXPECT_NE(buffer.status().message().find(std::to_string(bytes)), std::string::npos)

@@ -103,7 +103,7 @@ class Runner {
     }
     MatMulArgs args;
     if (options.format != ActivationFormat::kF32) {
-      quantized_ = *device_->Allocate(QuantizedActivationBytes(tokens, o.columns), 64);
+      quantized_ = *device_->Allocate(QuantizedActivationBytes(tokens, o.columns), 64, Touch::kNow);
       QuantizeActivations(*stream_,
                           {input, o.stride, quantized_->data(), tokens, o.columns, options.format});
       args.quantized = quantized_->data();
