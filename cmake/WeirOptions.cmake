@@ -20,8 +20,8 @@ set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
 add_compile_options(-Wall -Wextra -Wpedantic -Werror -Wshadow -Wnon-virtual-dtor
                     -fno-exceptions -fno-rtti -fno-math-errno -ffp-contract=off)
 
-# GCC 12 reports overlapping copies inside std::string's own assignment and concatenation that cannot
-# happen (GCC bug 105651, mended in 13); where it does so changes with inlining.
+# GCC 12 reports overlapping copies inside std::string's own assignment and concatenation that
+# cannot happen (GCC bug 105651, mended in 13); where it does so changes with inlining.
 if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 13)
   add_compile_options(-Wno-restrict)
 endif()

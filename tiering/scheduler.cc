@@ -251,7 +251,7 @@ void Scheduler::Discard(BlockId block) {
 // Ends a failed pass: waits for what is in flight, since it writes into memory, and gives back
 // every slot.
 absl::Status Scheduler::Abandon() {
-  const absl::Status error = error_;
+  absl::Status error = error_;
   Drain();
   return error;
 }
