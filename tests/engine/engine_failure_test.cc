@@ -75,24 +75,29 @@ TEST(EngineFailures, CancelEndsThePassAndALaterOneWorks) {
   ASSERT_NE(model, nullptr);
   for (const double share : {0.0, 1.0}) {
     std::atomic<bool> cancel = false;
-    uint32_t steps_before_cancel = 3;
+    bool is_armed = true;
     EngineSetup setup;
     setup.resident_share = share;
+    // Passes of one token: the first one's steps may all be over by the time that they are told of,
+    // but the second one must not begin.
+    setup.chunk_tokens = 1;
     setup.engine.cancel = &cancel;
-    setup.engine.on_progress = [&](const EngineProgress&) {
-      if (steps_before_cancel > 0 && --steps_before_cancel == 0) cancel = true;
-    };
+    setup.engine.on_progress = [&](const EngineProgress&) { cancel = cancel || is_armed; };
     const auto engine = OpenEngineWith(*model, setup);
     ASSERT_TRUE(engine.ok()) << engine.status();
-    const std::unique_ptr<Session> session = (*engine)->NewSession();
+    std::unique_ptr<Session> session = (*engine)->NewSession();
     EXPECT_TRUE(absl::IsCancelled((*engine)->Forward(*session, kPrompt, 1, true)));
-    EXPECT_EQ(session->position(), 0u);
+    EXPECT_LE(session->position(), 1u);
     // The flag still stands: so does the wish.
     EXPECT_TRUE(absl::IsCancelled((*engine)->Forward(*session, kPrompt, 1, true)));
     EXPECT_TRUE(absl::IsCancelled((*engine)->Forward(*session, kPrompt, 1, true)));
+    EXPECT_LE(session->position(), 1u);
+    session.reset();
+    const std::unique_ptr<Session> later = (*engine)->NewSession();
+    is_armed = false;
     cancel = false;
-    ASSERT_TRUE((*engine)->Forward(*session, kPrompt, 1, false).ok());
-    EXPECT_EQ(session->position(), kPrompt.size());
+    ASSERT_TRUE((*engine)->Forward(*later, kPrompt, 1, false).ok());
+    EXPECT_EQ(later->position(), kPrompt.size());
     const TokenId next = ArgMax((*engine)->logits(0));
     const auto again = Greedy(**engine, kPrompt, 1);
     ASSERT_TRUE(again.ok());
