@@ -76,7 +76,6 @@ PlanOptions OptionsFor(const Model& model, const PlannerOptions& options, const 
   plan_options.shape = shape;
   plan_options.overhead = OverheadFor(model, shape, options.threads);
   plan_options.preferred_ring_bytes = std::min(kMaxRingBytes, model.index.tensor_bytes() / 8);
-  plan_options.ceilings = options.ceilings;
   return plan_options;
 }
 
@@ -123,10 +122,6 @@ absl::StatusOr<ModelPlan> UseSavedPlan(const Model& model, const PlannerOptions&
                      "), but the plan's budget is ", FormatBytes(plan.dram_budget_bytes),
                      ". Make a plan for this -t and -c"));
   }
-  const PlanSummary summary = Summarise(program, plan);
-  plan.prediction = Predict(
-      {.streamed_bytes = summary.streamed_read_bytes, .computed_bytes = program.payload_bytes()},
-      options.ceilings);
   made.plan = std::move(plan);
   return made;
 }

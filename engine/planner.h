@@ -30,7 +30,6 @@ struct PlannerOptions {
   uint32_t logit_rows = 1;
   uint32_t threads = 1;  // their scratch memory counts
   ActivationFormat activations = ActivationFormat::kQ16;
-  Ceilings ceilings;
 };
 
 inline constexpr uint32_t kDefaultContextTokens = 4096;

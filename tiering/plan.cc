@@ -77,10 +77,7 @@ void FinishPlan(const Program& program, const PlanOptions& options, Plan* plan) 
   plan->fingerprint = program.fingerprint;
   plan->shape = options.shape;
   plan->overhead = options.overhead;
-  const PlanSummary summary = Summarise(program, *plan);
-  plan->prediction = Predict(
-      {.streamed_bytes = summary.streamed_read_bytes, .computed_bytes = program.payload_bytes()},
-      options.ceilings);
+  plan->prediction = PredictPlan(program, *plan, options.ceilings);
 }
 
 uint32_t PreferredSlots(const Program& program, const PlanOptions& options) {
@@ -106,6 +103,12 @@ PlanSummary Summarise(const Program& program, const Plan& plan) {
     for (const Segment& segment : block.segments) summary.streamed_read_bytes += segment.bytes;
   }
   return summary;
+}
+
+Prediction PredictPlan(const Program& program, const Plan& plan, const Ceilings& ceilings) {
+  return Predict({.streamed_bytes = Summarise(program, plan).streamed_read_bytes,
+                  .computed_bytes = program.payload_bytes()},
+                 ceilings);
 }
 
 std::string DescribeOverhead(const OverheadBytes& overhead) {

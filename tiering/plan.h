@@ -65,6 +65,9 @@ struct PlanSummary {
 };
 PlanSummary Summarise(const Program& program, const Plan& plan);
 
+// What a decode pass under this placement would take.
+Prediction PredictPlan(const Program& program, const Plan& plan, const Ceilings& ceilings);
+
 struct PlanOptions {
   RunShape shape;
   OverheadBytes overhead;

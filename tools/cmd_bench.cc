@@ -153,9 +153,11 @@ absl::Status Bench(const BenchOptions& options) {
   if (model_options.context_tokens == 0 && model_options.plan_file.empty()) {
     model_options.context_tokens = needs.min_context_tokens;
   }
-  WEIR_ASSIGN_OR_RETURN(PlannedModel planned, PlanFromOptions(*model, model_options, needs));
+  WEIR_ASSIGN_OR_RETURN(ModelPlan plan, PlanFromOptions(*model, model_options, needs));
+  WEIR_ASSIGN_OR_RETURN(const MeasuredCeilings measured,
+                        MeasureCeilings(*model, model_options, &plan));
   WEIR_ASSIGN_OR_RETURN(const std::unique_ptr<Engine> engine,
-                        OpenEngine(*model, std::move(planned.plan), model_options));
+                        OpenEngine(*model, std::move(plan), model_options));
   const int64_t run_begin_ns = RealClock().NowNs();
   std::vector<Sample> samples;
   Generation last;
@@ -164,8 +166,8 @@ absl::Status Bench(const BenchOptions& options) {
     if (i > 0) samples.push_back(sample);
   }
   const RunReport report =
-      MakeRunReport(*model, *engine, last, planned.ceilings, begin_ns, run_begin_ns);
-  return WriteResults(*model, *engine, options, planned.ceilings, samples, report, &json);
+      MakeRunReport(*model, *engine, last, measured.ceilings, begin_ns, run_begin_ns);
+  return WriteResults(*model, *engine, options, measured.ceilings, samples, report, &json);
 }
 
 }  // namespace

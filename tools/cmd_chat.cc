@@ -133,10 +133,9 @@ absl::Status Chat(const ChatOptions& options) {
         absl::InvalidArgumentError(absl::StrCat(
             model->path, ": the model has no chat template. Use `weir run --no-chat`")));
   }
-  WEIR_ASSIGN_OR_RETURN(PlannedModel planned,
-                        PlanFromOptions(*model, options.model, ContextNeeds()));
+  WEIR_ASSIGN_OR_RETURN(ModelPlan plan, PlanFromOptions(*model, options.model, ContextNeeds()));
   WEIR_ASSIGN_OR_RETURN(const std::unique_ptr<Engine> engine,
-                        OpenEngine(*model, std::move(planned.plan), options.model));
+                        OpenEngine(*model, std::move(plan), options.model));
   Sampler sampler(sampler_options, model->config.vocabulary);
   const GenerateOptions generate = {.max_tokens = options.sampling.max_tokens,
                                     .ignore_end = options.sampling.ignore_end};

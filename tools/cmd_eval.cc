@@ -158,11 +158,11 @@ absl::Status Eval(EvalOptions options) {
     if (options.model.context_tokens == 0) options.model.context_tokens = count;
   }
   WEIR_ASSIGN_OR_RETURN(
-      PlannedModel planned,
+      ModelPlan plan,
       PlanFromOptions(*model, options.model,
                       {.min_context_tokens = count, .prompt_tokens = count, .logit_rows = chunk}));
   WEIR_ASSIGN_OR_RETURN(const std::unique_ptr<Engine> engine,
-                        OpenEngine(*model, std::move(planned.plan), options.model));
+                        OpenEngine(*model, std::move(plan), options.model));
   WEIR_ASSIGN_OR_RETURN(const EvalSums sums, Score(*engine, tokens, &outputs));
   const double mean = sums.log_probability / static_cast<double>(sums.tokens);
   const double perplexity = std::exp(-mean);

@@ -53,10 +53,10 @@ void PrintPrediction(const Plan& plan, const Ceilings& ceilings, const std::stri
 absl::Status PlanCommand(const ModelOptions& options) {
   WEIR_ASSIGN_OR_RETURN(OutputFile json, OutputFile::Open(options.json_path));
   WEIR_ASSIGN_OR_RETURN(const std::unique_ptr<Model> model, OpenModel(options));
-  WEIR_ASSIGN_OR_RETURN(const PlannedModel planned,
-                        PlanFromOptions(*model, options, ContextNeeds()));
-  const Plan& plan = planned.plan.plan;
-  const Program& program = planned.plan.transformer->program();
+  WEIR_ASSIGN_OR_RETURN(ModelPlan made, PlanFromOptions(*model, options, ContextNeeds()));
+  WEIR_ASSIGN_OR_RETURN(const MeasuredCeilings measured, MeasureCeilings(*model, options, &made));
+  const Plan& plan = made.plan;
+  const Program& program = made.transformer->program();
   const PlanSummary summary = Summarise(program, plan);
   if (options.json_path != "-") {
     std::printf("%s: %s of weights in %zu blocks of up to %s\n", model->path.c_str(),
@@ -64,7 +64,7 @@ absl::Status PlanCommand(const ModelOptions& options) {
                 FormatBytes(program.max_memory_bytes()).c_str());
     PrintDram(plan, summary);
     std::printf("Disk: %s read at every pass\n", FormatBytes(summary.streamed_read_bytes).c_str());
-    PrintPrediction(plan, planned.ceilings, planned.ceiling_note);
+    PrintPrediction(plan, measured.ceilings, measured.disk_note);
   }
   WEIR_RETURN_IF_ERROR(json.Write(PlanToJson(program, plan) + "\n"));
   return json.Close();

@@ -90,10 +90,12 @@ absl::Status Run(const RunOptions& options) {
   WEIR_ASSIGN_OR_RETURN(const SamplerOptions sampler_options, SamplerFrom(options.sampling));
   WEIR_ASSIGN_OR_RETURN(const std::unique_ptr<Model> model, OpenModel(options.model));
   WEIR_ASSIGN_OR_RETURN(const std::vector<TokenId> prompt, PromptTokens(*model, options));
-  WEIR_ASSIGN_OR_RETURN(PlannedModel planned,
+  WEIR_ASSIGN_OR_RETURN(ModelPlan plan,
                         PlanFromOptions(*model, options.model, NeedsOf(prompt, options)));
+  WEIR_ASSIGN_OR_RETURN(const MeasuredCeilings measured,
+                        MeasureCeilings(*model, options.model, &plan));
   WEIR_ASSIGN_OR_RETURN(const std::unique_ptr<Engine> engine,
-                        OpenEngine(*model, std::move(planned.plan), options.model));
+                        OpenEngine(*model, std::move(plan), options.model));
 
   const std::unique_ptr<Session> session = engine->NewSession();
   Sampler sampler(sampler_options, model->config.vocabulary);
@@ -111,7 +113,7 @@ absl::Status Run(const RunOptions& options) {
   }
   WEIR_RETURN_IF_ERROR(text.Finish());
   const RunReport report =
-      MakeRunReport(*model, *engine, *generation, planned.ceilings, begin_ns, run_begin_ns);
+      MakeRunReport(*model, *engine, *generation, measured.ceilings, begin_ns, run_begin_ns);
   std::fprintf(stderr, "\n%s\n", Footer(report).c_str());
   if (sampler_options.temperature > 0) {
     std::fprintf(stderr, "seed %llu\n", static_cast<unsigned long long>(sampler_options.seed));

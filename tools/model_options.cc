@@ -41,11 +41,13 @@ absl::StatusOr<double> ParsePercent(const std::string& text) {
   return percent / 100;
 }
 
-absl::StatusOr<ActivationFormat> ParseActivations(const std::string& text) {
+absl::StatusOr<ActivationFormat> ActivationsFrom(const ModelOptions& options) {
+  const std::string& text = options.activations;
   if (text == "q16") return ActivationFormat::kQ16;
   if (text == "q8") return ActivationFormat::kQ8;
   if (text == "f32") return ActivationFormat::kF32;
-  return absl::InvalidArgumentError(absl::StrCat("'", text, "' is none of q16, q8, f32"));
+  return OptionError("--activations", absl::InvalidArgumentError(absl::StrCat(
+                                          "'", text, "' is none of q16, q8, f32")));
 }
 
 // What this process may take: the limits of machine and cgroup, less what it needs beside the
@@ -158,13 +160,11 @@ absl::StatusOr<std::unique_ptr<Model>> OpenModel(const ModelOptions& options) {
   return model;
 }
 
-absl::StatusOr<PlannedModel> PlanFromOptions(const Model& model, const ModelOptions& options,
-                                             const ContextNeeds& needs) {
+absl::StatusOr<ModelPlan> PlanFromOptions(const Model& model, const ModelOptions& options,
+                                          const ContextNeeds& needs) {
   PlannerOptions planner;
   WEIR_RETURN_IF_ERROR(FillBudget(options, &planner));
-  absl::StatusOr<ActivationFormat> activations = ParseActivations(options.activations);
-  if (!activations.ok()) return OptionError("--activations", activations.status());
-  planner.activations = *activations;
+  WEIR_ASSIGN_OR_RETURN(planner.activations, ActivationsFrom(options));
   planner.threads = ThreadsFrom(options);
   if (planner.threads > kMostThreads) {
     return OptionError("-t", absl::InvalidArgumentError(absl::StrCat(
@@ -176,22 +176,25 @@ absl::StatusOr<PlannedModel> PlanFromOptions(const Model& model, const ModelOpti
   if (needs.prompt_tokens > 0)
     planner.max_chunk_tokens = std::min(planner.max_chunk_tokens, needs.prompt_tokens);
   planner.logit_rows = needs.logit_rows;
+  return PlanWithin(model, planner);
+}
 
-  // Without ceilings first: a budget below the floor is refused before anything is measured.
-  PlannedModel planned;
-  WEIR_ASSIGN_OR_RETURN(planned.plan, PlanWithin(model, planner));
-  planned.ceilings.disk_bytes_per_s =
-      DiskCeilingBytesPerS(*model.files[0], options.reader, &planned.ceiling_note);
-  const uint64_t probe_bytes = std::min<uint64_t>(64 * kMiB, planned.plan.plan.dram_bytes() / 2);
-  absl::StatusOr<double> compute = ProbeComputeBytesPerS(model, {.threads = planner.threads,
-                                                                 .isa = options.isa,
-                                                                 .activations = planner.activations,
-                                                                 .memory_bytes = probe_bytes});
+absl::StatusOr<MeasuredCeilings> MeasureCeilings(const Model& model, const ModelOptions& options,
+                                                 ModelPlan* plan) {
+  MeasuredCeilings measured;
+  measured.ceilings.disk_bytes_per_s =
+      DiskCeilingBytesPerS(*model.files[0], options.reader, &measured.disk_note);
+  ComputeProbeOptions probe;
+  probe.threads = ThreadsFrom(options);
+  probe.isa = options.isa;
+  WEIR_ASSIGN_OR_RETURN(probe.activations, ActivationsFrom(options));
+  probe.memory_bytes = std::min<uint64_t>(probe.memory_bytes, plan->plan.dram_bytes() / 2);
+  absl::StatusOr<double> compute = ProbeComputeBytesPerS(model, probe);
   if (!compute.ok()) return WithExitCode(ExitCode::kUsage, compute.status());
-  planned.ceilings.compute_bytes_per_s = *compute;
-  planner.ceilings = planned.ceilings;
-  WEIR_ASSIGN_OR_RETURN(planned.plan, PlanWithin(model, planner));
-  return planned;
+  measured.ceilings.compute_bytes_per_s = *compute;
+  plan->plan.prediction =
+      PredictPlan(plan->transformer->program(), plan->plan, measured.ceilings);
+  return measured;
 }
 
 absl::StatusOr<std::unique_ptr<Engine>> OpenEngine(const Model& model, ModelPlan plan,
@@ -227,7 +230,12 @@ absl::StatusOr<std::unique_ptr<Engine>> OpenEngine(const Model& model, ModelPlan
     // A file that ends early is one that changed since its header was read.
     const bool reading = absl::IsOutOfRange(engine.status()) || absl::IsDataLoss(engine.status()) ||
                          absl::IsUnavailable(engine.status());
-    return reading ? WithExitCode(ExitCode::kIo, engine.status()) : engine.status();
+    if (reading) return WithExitCode(ExitCode::kIo, engine.status());
+    // An --isa that this CPU lacks.
+    if (absl::IsFailedPrecondition(engine.status())) {
+      return WithExitCode(ExitCode::kUsage, engine.status());
+    }
+    return engine.status();
   }
   if (!(*engine)->reader_note().empty())
     std::fprintf(stderr, "weir: %s\n", (*engine)->reader_note().c_str());

@@ -47,14 +47,19 @@ struct ContextNeeds {
   uint32_t logit_rows = 1;
 };
 
-// Measures the ceilings (a fraction of a second) and makes the plan.
-struct PlannedModel {
-  ModelPlan plan;
+// Refuses a budget that this machine cannot honour. Nothing is measured: the plan has no prediction.
+absl::StatusOr<ModelPlan> PlanFromOptions(const Model& model, const ModelOptions& options,
+                                          const ContextNeeds& needs);
+
+struct MeasuredCeilings {
   Ceilings ceilings;
-  std::string ceiling_note;  // where the disk's ceiling comes from
+  std::string disk_note;  // where the disk's ceiling comes from
 };
-absl::StatusOr<PlannedModel> PlanFromOptions(const Model& model, const ModelOptions& options,
-                                             const ContextNeeds& needs);
+
+// Measures the ceilings (a fraction of a second), for commands that show a prediction, and makes
+// the plan's from them.
+absl::StatusOr<MeasuredCeilings> MeasureCeilings(const Model& model, const ModelOptions& options,
+                                                 ModelPlan* plan);
 
 // Prints what differs from what was asked (buffered reads, threads instead of io_uring) to stderr.
 absl::StatusOr<std::unique_ptr<Engine>> OpenEngine(const Model& model, ModelPlan plan,
