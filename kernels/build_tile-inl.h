@@ -16,8 +16,9 @@
 #include "hwy/highway.h"
 #include "kernels/matmul_tile-inl.h"
 #include "kernels/quant_blocks.h"
+#include "kernels/targets.h"
 
-#if HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX3_DL
+#if WEIR_IS_KERNEL_TARGET
 
 HWY_BEFORE_NAMESPACE();
 namespace weir {

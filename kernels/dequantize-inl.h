@@ -9,9 +9,10 @@
 
 #include <algorithm>
 
+#include "kernels/targets.h"
 #include "kernels/unpack-inl.h"
 
-#if HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX3_DL
+#if WEIR_IS_KERNEL_TARGET
 
 HWY_BEFORE_NAMESPACE();
 namespace weir {

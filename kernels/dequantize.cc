@@ -8,13 +8,14 @@
 #include "hwy/foreach_target.h"
 #include "hwy/highway.h"
 #include "kernels/dequantize-inl.h"
+#include "kernels/targets.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace weir {
 namespace HWY_NAMESPACE {
 
 void DequantizeElements(DType dtype, const uint8_t* row, uint32_t elements, float* out) {
-#if HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX3_DL
+#if WEIR_IS_KERNEL_TARGET
   DequantizeBlocks(dtype, row, elements, out);
 #else
   (void)dtype, (void)row, (void)elements, (void)out;

@@ -13,12 +13,13 @@
 #include "kernels/cpu_device.h"
 #include "kernels/dequantize-inl.h"
 #include "kernels/matmul_cpu.h"
+#include "kernels/targets.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace weir {
 namespace HWY_NAMESPACE {
 
-#if HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX3_DL
+#if WEIR_IS_KERNEL_TARGET
 
 constexpr uint32_t kPanelRows = 8;
 constexpr uint32_t kPanelTokens = 256;
@@ -133,7 +134,7 @@ void MultiplyFloatPanel(const MatMulArgs& args, uint32_t row, uint32_t rows, uin
 #endif  // a supported target
 
 void FloatRows(const MatMulArgs& args, uint32_t begin, uint32_t end, uint8_t* scratch_bytes) {
-#if HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX3_DL
+#if WEIR_IS_KERNEL_TARGET
   FloatScratch& scratch = *reinterpret_cast<FloatScratch*>(scratch_bytes);
   for (uint32_t token = 0; token < args.tokens; token += kPanelTokens) {
     const uint32_t tokens = std::min(kPanelTokens, args.tokens - token);

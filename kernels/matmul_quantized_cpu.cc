@@ -16,13 +16,14 @@
 #include "kernels/matmul_cpu.h"
 #include "kernels/matmul_tile-inl.h"
 #include "kernels/quantized_activations.h"
+#include "kernels/targets.h"
 #include "kernels/unpack-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace weir {
 namespace HWY_NAMESPACE {
 
-#if HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX3_DL
+#if WEIR_IS_KERNEL_TARGET
 
 constexpr uint32_t kTileRows = 16;
 constexpr uint32_t kTileColumns =
@@ -209,9 +210,9 @@ void MultiplyPanel(const Product& p, uint32_t row, uint32_t rows, uint32_t token
 #endif  // a supported target
 
 void QuantizedRows(const MatMulArgs& args, uint32_t begin, uint32_t end, uint8_t* scratch_bytes) {
-#if HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX3_DL
+#if WEIR_IS_KERNEL_TARGET
   Scratch& scratch = *reinterpret_cast<Scratch*>(scratch_bytes);
-  const uint32_t planes = args.quantized_format == ActivationFormat::kQ16 ? 2 : 1;
+  const uint32_t planes = PlanesOf(args.quantized_format);
   const Product product = {args,
                            GetDTypeInfo(args.dtype),
                            GroupFormOf(args.dtype),

@@ -17,8 +17,9 @@
 #include "hwy/highway.h"
 #include "kernels/group_form.h"
 #include "kernels/quantized_activations.h"
+#include "kernels/targets.h"
 
-#if HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX3_DL
+#if WEIR_IS_KERNEL_TARGET
 
 // Highway 1.0.3 asks the compiler for AVX-VNNI in its AVX3_DL target where it checks the CPU for
 // AVX512-VNNI; the functions below name the latter themselves.

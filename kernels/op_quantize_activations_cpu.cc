@@ -9,13 +9,14 @@
 #include "io/base.h"
 #include "kernels/ops_cpu.h"
 #include "kernels/quantized_activations.h"
+#include "kernels/targets.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace weir {
 namespace HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 
-#if HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX3_DL
+#if WEIR_IS_KERNEL_TARGET
 
 // 32 numbers q as their low and high planes: q = kPlaneBase * high + low. A float division and
 // rounding finds the nearest multiple of the base exactly: q has 15 bits.
@@ -87,8 +88,8 @@ void QuantizeGroup(const float* input, uint8_t* record, const QuantizedLayout& l
 
 // Groups [begin, end), numbered through all tokens.
 void QuantizeGroups(const QuantizeActivationsArgs& args, uint64_t begin, uint64_t end) {
-#if HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX3_DL
-  const uint32_t planes = args.format == ActivationFormat::kQ16 ? 2 : 1;
+#if WEIR_IS_KERNEL_TARGET
+  const uint32_t planes = PlanesOf(args.format);
   const QuantizedLayout layout(args.columns, planes);
   const uint64_t groups = args.columns / 32;
   for (uint64_t i = begin; i < end; ++i) {
@@ -113,7 +114,7 @@ HWY_EXPORT(QuantizeGroups);
 
 uint64_t QuantizedActivationBytes(uint64_t tokens, uint64_t columns) {
   WEIR_CHECK(columns % 32 == 0);
-  return tokens * QuantizedLayout(columns, 2).token_bytes();
+  return tokens * QuantizedLayout(columns, PlanesOf(ActivationFormat::kQ16)).token_bytes();
 }
 
 void QuantizeActivationsCpu(CpuStream& stream, const QuantizeActivationsArgs& args) {

@@ -9,6 +9,7 @@
 #include <cstdint>
 
 #include "io/base.h"
+#include "kernels/ops.h"
 
 namespace weir {
 
@@ -16,8 +17,12 @@ inline constexpr int32_t kPlaneBase = 255;
 inline constexpr int32_t kMaxQ8 = 127;
 inline constexpr int32_t kMaxQ16 = kPlaneBase * 127 + 127;
 
-// Byte offsets inside one token's record. `columns` is a multiple of 32; `planes` is 1 (8 bits) or
-// 2 (16 bits).
+// 1 (8 bits) or 2 (16 bits).
+constexpr uint32_t PlanesOf(ActivationFormat format) {
+  return format == ActivationFormat::kQ16 ? 2 : 1;
+}
+
+// Byte offsets inside one token's record. `columns` is a multiple of 32.
 class QuantizedLayout {
  public:
   constexpr QuantizedLayout(uint64_t columns, uint32_t planes)

@@ -19,9 +19,10 @@
 #include "kernels/dtype.h"
 #include "kernels/group_form.h"
 #include "kernels/quant_blocks.h"
+#include "kernels/targets.h"
 
 // Highway also compiles a baseline target, which no supported CPU uses (kernels/isa.h).
-#if HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX3_DL
+#if WEIR_IS_KERNEL_TARGET
 
 HWY_BEFORE_NAMESPACE();
 namespace weir {
