@@ -57,6 +57,7 @@ void RealMachine::Start(const Transfer& transfer) {
   WEIR_CHECK(progress.pieces_left == 0);
   progress.status = absl::OkStatus();
   progress.begin_ns = clock_.NowNs();
+  progress.end_ns = progress.begin_ns;
   if (block.kind == BlockKind::kRows) {
     progress.pieces_left = static_cast<uint32_t>(rows_.size());
     for (const RowRead& row : rows_) {
@@ -155,6 +156,7 @@ size_t RealMachine::Wait(absl::Span<MachineEvent> events) {
 void RealMachine::FinishPiece(Piece* piece) {
   BlockProgress& progress = progress_[piece->block];
   if (progress.status.ok()) progress.status = std::move(piece->op.status);
+  progress.end_ns = std::max(progress.end_ns, piece->op.done_ns);
   free_pieces_.push_back(piece);
   if (--progress.pieces_left == 0) done_blocks_.push_back(piece->block);
 }
@@ -168,7 +170,7 @@ size_t RealMachine::CollectEvents(absl::Span<MachineEvent> events) {
                        .id = block,
                        .status = std::move(progress_[block].status),
                        .begin_ns = progress_[block].begin_ns,
-                       .end_ns = clock_.NowNs()};
+                       .end_ns = progress_[block].end_ns};
   }
   done_blocks_.erase(done_blocks_.begin(), done_blocks_.begin() + static_cast<ptrdiff_t>(told));
   const bool cancelled =

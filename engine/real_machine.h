@@ -79,6 +79,7 @@ class RealMachine final : public Machine {
     uint32_t pieces_left = 0;
     absl::Status status;
     int64_t begin_ns = 0;
+    int64_t end_ns = 0;  // of the read that ended last
   };
 
   static void OnStepComplete(void* machine);  // on a thread of the device's

@@ -62,13 +62,7 @@ UringReader::~UringReader() {
   // for; chunks not yet started never are. The poll holds no memory.
   while (has_ring_ && queue_.chunks_in_flight() > 0) {
     WaitForCompletion(-1);
-    io_uring_cqe* completion = nullptr;
-    while (io_uring_peek_cqe(&ring_, &completion) == 0) {
-      const uint64_t user_data = completion->user_data;
-      const int32_t result = completion->res;
-      io_uring_cqe_seen(&ring_, completion);
-      OnCompletion(user_data, result);
-    }
+    Reap();
   }
   if (has_ring_) io_uring_queue_exit(&ring_);
   if (wake_descriptor_ >= 0) close(wake_descriptor_);
@@ -128,7 +122,6 @@ void UringReader::Reap() {
     io_uring_cqe_seen(&ring_, completion);
     OnCompletion(user_data, result);
   }
-  StartChunks();
 }
 
 void UringReader::WaitForCompletion(int64_t timeout_ns) {
@@ -151,6 +144,7 @@ size_t UringReader::Wait(absl::Span<ReadOp*> done, int64_t timeout_ns) {
   const int64_t start_ns = clock_.NowNs();
   while (true) {
     Reap();
+    StartChunks();
     const size_t count = queue_.TakeDone(done);
     const bool was_woken = std::exchange(is_woken_, false);
     if (count > 0 || was_woken) return count;
