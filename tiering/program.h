@@ -1,9 +1,10 @@
 // Program: the ordered steps of one pass over the model and the blocks that each step needs.
 //
-// Steps run in order. A step is what can be computed once its blocks are in memory. Every block is
-// needed by at most one step, so the order of use is the order of reading; kRows blocks are needed
-// by step 0, since their tokens are known when a pass begins. There is at least one step. The
-// scheduler checks all of this.
+// A step is what can be computed once its blocks are in memory. Steps run in order, but for groups
+// of neighbours that do not depend on each other: a group's may run in any order, after all steps
+// before the group and before all behind it. Every block is needed by at most one step, so the
+// program's order is the order of reading; kRows blocks are needed by step 0, since their tokens
+// are known when a pass begins. There is at least one step. The scheduler checks all of this.
 #ifndef WEIR_TIERING_PROGRAM_H_
 #define WEIR_TIERING_PROGRAM_H_
 
@@ -19,6 +20,8 @@ struct Step {
   std::string label;           // for traces
   std::vector<BlockId> needs;  // pinned while the step runs
   uint64_t payload_bytes = 0;  // weight bytes that the step multiplies
+  // In one group with the step before it. Never of step 0, nor of the head's first step.
+  bool joins_previous = false;
 };
 
 struct Program {
