@@ -40,6 +40,7 @@ struct Sample {
   double prompt_tokens_per_s = 0;
   double decode_tokens_per_s = 0;
   double disk_gb_per_s = 0;
+  double decode_disk_gb_per_s = 0;
 };
 
 Spread SpreadOf(const std::vector<Sample>& samples, double Sample::*field) {
@@ -86,7 +87,7 @@ absl::StatusOr<Sample> RunOnce(Engine& engine, const Model& model, const BenchOp
       static_cast<double>(after.scheduler.disk_busy_ns - before.scheduler.disk_busy_ns);
   *last = *generation;
   return Sample{generation->prompt_tokens_per_s(), generation->decode_tokens_per_s(),
-                busy_ns > 0 ? bytes / busy_ns : 0};
+                busy_ns > 0 ? bytes / busy_ns : 0, generation->decode_read_bytes_per_s() * 1e-9};
 }
 
 nlohmann::json ToJson(const Spread& spread) {
@@ -104,6 +105,7 @@ absl::Status WriteResults(const Model& model, const Engine& engine, const BenchO
   const Spread prompt = SpreadOf(samples, &Sample::prompt_tokens_per_s);
   const Spread decode = SpreadOf(samples, &Sample::decode_tokens_per_s);
   const Spread disk = SpreadOf(samples, &Sample::disk_gb_per_s);
+  const Spread decode_disk = SpreadOf(samples, &Sample::decode_disk_gb_per_s);
   const Prediction& prediction = engine.plan().prediction;
   if (options.model.json_path != "-") {
     std::printf("%s on %s, %.0f %% of weights resident, reader %s\n", model.path.c_str(),
@@ -123,6 +125,7 @@ absl::Status WriteResults(const Model& model, const Engine& engine, const BenchO
                   prediction.bottleneck.c_str());
     }
     PrintRow("disk while reading", disk, "GB/s ");
+    if (options.generate_tokens > 0) PrintRow("disk while generating", decode_disk, "GB/s ");
     std::printf("  %-22s %10.2f GB/s\n", "disk ceiling", ceilings.disk_bytes_per_s * 1e-9);
     std::printf("  %-22s %10s  (budget %s)\n", "peak memory",
                 FormatBytes(report.peak_rss_bytes).c_str(),
@@ -133,7 +136,7 @@ absl::Status WriteResults(const Model& model, const Engine& engine, const BenchO
       {"prompt_tokens", options.prompt_tokens}, {"generate_tokens", options.generate_tokens},
       {"repetitions", options.repetitions},     {"seed", options.seed},
       {"prompt_tokens_per_s", ToJson(prompt)},  {"decode_tokens_per_s", ToJson(decode)},
-      {"disk_gb_per_s", ToJson(disk)}};
+      {"disk_gb_per_s", ToJson(disk)},          {"decode_disk_gb_per_s", ToJson(decode_disk)}};
   WEIR_RETURN_IF_ERROR(json->Write(out.dump(1) + "\n"));
   return json->Close();
 }

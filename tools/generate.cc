@@ -1,5 +1,6 @@
 #include "tools/generate.h"
 
+#include "engine/memory_limits.h"
 #include "io/base.h"
 #include "io/clock.h"
 #include "tools/interrupt.h"
@@ -11,6 +12,15 @@ double Rate(double count, double seconds) { return seconds > 0 ? count / seconds
 
 double SecondsBetween(int64_t begin_ns, int64_t end_ns) {
   return static_cast<double>(end_ns - begin_ns) * 1e-9;
+}
+
+struct BytesRead {
+  uint64_t by_reader = 0;  // finished reads
+  uint64_t by_kernel = 0;  // reads that were handed to the disk
+};
+
+BytesRead BytesReadSoFar(const Engine& engine) {
+  return {engine.stats().reader.bytes_read, ReadProcessCounters().disk_read_bytes.value_or(0)};
 }
 
 // One step of the loop after a token was made: whether and how the generation ends here.
@@ -36,6 +46,10 @@ double Generation::decode_tokens_per_s() const {
   return Rate(static_cast<double>(decode_passes), decode_s);
 }
 
+double Generation::decode_read_bytes_per_s() const {
+  return Rate(static_cast<double>(decode_read_bytes), decode_s);
+}
+
 absl::StatusOr<Generation> Generate(Engine& engine, Session& session, Sampler& sampler,
                                     const Tokenizer& tokenizer, absl::Span<const TokenId> prompt,
                                     const GenerateOptions& options,
@@ -50,6 +64,7 @@ absl::StatusOr<Generation> Generate(Engine& engine, Session& session, Sampler& s
       engine.Forward(session, prompt, 1, options.max_tokens != 0 && options.max_tokens != 1);
   result.first_token_ns = clock.NowNs();
   result.prompt_s = SecondsBetween(begin_ns, result.first_token_ns);
+  const BytesRead before = BytesReadSoFar(engine);
   while (status.ok() && options.max_tokens != 0) {
     const TokenId token = sampler.Sample(engine.logits(0), history);
     if (tokenizer.IsEndOfGeneration(token) && !options.ignore_end) {
@@ -71,6 +86,9 @@ absl::StatusOr<Generation> Generate(Engine& engine, Session& session, Sampler& s
     ++result.decode_passes;
     result.decode_s = SecondsBetween(result.first_token_ns, clock.NowNs());
   }
+  const BytesRead after = BytesReadSoFar(engine);
+  result.decode_read_bytes = after.by_reader - before.by_reader;
+  result.decode_kernel_bytes = after.by_kernel - before.by_kernel;
   if (absl::IsCancelled(status)) {
     result.stop = Generation::Stop::kInterrupted;
     return result;

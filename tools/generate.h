@@ -28,10 +28,13 @@ struct Generation {
   double decode_s = 0;          // from the first token to the last
   int64_t first_token_ns = 0;   // RealClock
   uint64_t decode_passes = 0;
+  uint64_t decode_read_bytes = 0;    // in decode_s, by the engine's reader
+  uint64_t decode_kernel_bytes = 0;  // the same by the kernel's count; 0: not available
   Stop stop = Stop::kLength;
 
   double prompt_tokens_per_s() const;
   double decode_tokens_per_s() const;
+  double decode_read_bytes_per_s() const;
 };
 
 // Appends `prompt` and what is generated to the session. `on_token` sees each token made. An
