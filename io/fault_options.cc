@@ -1,13 +1,12 @@
 // The grammar of ParseFaultOptions; see io/fault_reader.h.
-#include <array>
 #include <vector>
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
-#include "absl/strings/strip.h"
 #include "io/base.h"
 #include "io/fault_reader.h"
+#include "io/quantities.h"
 
 namespace weir {
 namespace {
@@ -19,41 +18,24 @@ absl::Status BadFault(absl::string_view setting, absl::string_view reason) {
                    "known: seed, short, again, spike, eio, eio_forever, reorder."));
 }
 
-// "5%" or "0.05", within [0, 1].
-bool ParseShare(absl::string_view text, double* share) {
-  const bool is_percentage = absl::ConsumeSuffix(&text, "%");
-  double value = 0;
-  if (!absl::SimpleAtod(text, &value)) return false;
-  if (is_percentage) value /= 100;
-  if (!(value >= 0 && value <= 1)) return false;  // also refuses NaN
-  *share = value;
-  return true;
+bool TakeShare(absl::string_view text, double* share) {
+  const absl::StatusOr<double> parsed = ParseShare({text.data(), text.size()});
+  if (parsed.ok()) *share = *parsed;
+  return parsed.ok();
 }
 
-bool ParseDuration(absl::string_view text, int64_t* duration_ns) {
-  struct Unit {
-    absl::string_view suffix;
-    double ns;
-  };
-  // "s" last: the others end with it too.
-  constexpr std::array<Unit, 4> kUnits = {{{"ns", 1}, {"us", 1e3}, {"ms", 1e6}, {"s", 1e9}}};
-  for (const Unit& unit : kUnits) {
-    if (!absl::ConsumeSuffix(&text, unit.suffix)) continue;
-    double value = 0;
-    if (!absl::SimpleAtod(text, &value)) return false;
-    if (!(value >= 0 && value * unit.ns <= 3600e9)) return false;
-    *duration_ns = static_cast<int64_t>(value * unit.ns);
-    return true;
-  }
-  return false;
+bool TakeDuration(absl::string_view text, int64_t* duration_ns) {
+  const absl::StatusOr<int64_t> parsed = ParseDuration({text.data(), text.size()});
+  if (parsed.ok()) *duration_ns = *parsed;
+  return parsed.ok();
 }
 
 absl::Status ParseSpike(absl::string_view setting, absl::string_view value, FaultOptions* options) {
   const std::vector<absl::string_view> parts = absl::StrSplit(value, ':');
-  if (parts.size() > 2 || !ParseShare(parts[0], &options->spike_share)) {
+  if (parts.size() > 2 || !TakeShare(parts[0], &options->spike_share)) {
     return BadFault(setting, "the share must be 0% to 100%, or 0 to 1");
   }
-  if (parts.size() == 2 && !ParseDuration(parts[1], &options->spike_ns)) {
+  if (parts.size() == 2 && !TakeDuration(parts[1], &options->spike_ns)) {
     return BadFault(setting, "the time must be a number and ns, us, ms or s, at most an hour");
   }
   return absl::OkStatus();
@@ -73,7 +55,7 @@ absl::Status ParseSetting(absl::string_view setting, absl::string_view name,
   if (name == "eio_forever") share = &options->eio_forever_share;
   if (name == "reorder") share = &options->reorder_share;
   if (share == nullptr) return BadFault(setting, "unknown name");
-  if (ParseShare(value, share)) return absl::OkStatus();
+  if (TakeShare(value, share)) return absl::OkStatus();
   return BadFault(setting, "the share must be 0% to 100%, or 0 to 1");
 }
 
