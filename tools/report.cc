@@ -71,7 +71,9 @@ RunReport MakeRunReport(const Model& model, const Engine& engine, const Generati
   report.peak_rss_bytes = process.peak_rss_bytes.value_or(0);
   report.kernel_read_bytes = process.disk_read_bytes.value_or(0);
   report.dram_budget_bytes = engine.plan().dram_budget_bytes;
-  report.resident_share = Summarise(engine.program(), engine.plan()).resident_share();
+  const PlanSummary summary = Summarise(engine.program(), engine.plan());
+  report.resident_share = summary.resident_share();
+  report.streamed_bytes_per_pass = summary.streamed_read_bytes;
   report.disk_bytes = stats.reader.bytes_read;
   report.disk_s = Seconds(stats.scheduler.disk_busy_ns);
   report.disk_ceiling_bytes_per_s = ceilings.disk_bytes_per_s;
@@ -116,6 +118,7 @@ nlohmann::json ReportJson(const RunReport& report) {
           {"peak_rss_bytes", report.peak_rss_bytes},
           {"dram_budget_bytes", report.dram_budget_bytes},
           {"resident_share", report.resident_share},
+          {"streamed_bytes_per_pass", report.streamed_bytes_per_pass},
           {"stop", StopName(g.stop)},
           {"links",
            {{"disk",

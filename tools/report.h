@@ -23,6 +23,7 @@ struct RunReport {
   uint64_t peak_rss_bytes = 0;
   uint64_t dram_budget_bytes = 0;
   double resident_share = 0;
+  uint64_t streamed_bytes_per_pass = 0;
   uint64_t disk_bytes = 0;  // as returned by the kernel to the reader
   double disk_s = 0;        // some read was in flight
   double disk_ceiling_bytes_per_s = 0;
