@@ -10,55 +10,24 @@ or v2 with the memory controller) every run is repeated inside a memory cgroup o
 """
 
 import argparse
-import contextlib
 import itertools
-import json
-import os
-import pathlib
-import subprocess
 import sys
-import tempfile
 
-MARGIN = 64 << 20  # beside the budget: program, stacks, vocabulary
+from cgroup import CgroupError, MemoryCgroup
+from measure import MARGIN_BYTES, RunFailed, weir_json
+
 SHARES = (10, 25, 50, 75, 100)
 FAULTS = "seed=7,short=5%,spike=5%:5ms"
 PROMPT = "Write one sentence about rivers."
 
 
-class MemoryCgroup:
-    """A memory cgroup of its own; `limit` sets its size, `enter` puts the calling process in."""
-
-    def __init__(self):
-        v1 = pathlib.Path("/sys/fs/cgroup/memory")
-        self.is_v1 = v1.is_dir()
-        root = v1 if self.is_v1 else pathlib.Path("/sys/fs/cgroup")
-        self.path = root / f"weir_placements_{os.getpid()}"
-        self.path.mkdir()
-
-    def limit(self, size):
-        name = "memory.limit_in_bytes" if self.is_v1 else "memory.max"
-        (self.path / name).write_text(str(size))
-
-    def enter(self):
-        (self.path / "cgroup.procs").write_text(str(os.getpid()))
-
-    def close(self):
-        with contextlib.suppress(OSError):
-            self.path.rmdir()
-
-
 def run(weir, model, options, tokens, cgroup=None):
     """The --json of one run, or an explanation of how it ended."""
-    with tempfile.TemporaryDirectory() as folder:
-        out = pathlib.Path(folder) / "run.json"
-        command = [weir, "run", model, PROMPT, "--temp", "0", "-n", str(tokens), "-c", "256",
-                   "--json", str(out), *options]
-        done = subprocess.run(command, check=False, capture_output=True, text=True,
-                              stdin=subprocess.DEVNULL,
-                              preexec_fn=cgroup.enter if cgroup else None)
-        if done.returncode != 0:
-            return f"exit code {done.returncode}: {done.stderr.strip()[-300:]}"
-        return json.loads(out.read_text(encoding="utf-8"))
+    try:
+        return weir_json(weir, ["run", model, PROMPT, "--temp", "0", "-n", tokens, "-c", "256",
+                                *options], preexec=cgroup.enter if cgroup else None)
+    except RunFailed as failed:
+        return f"exit code {failed.code}: {failed}"
 
 
 def variants():
@@ -73,7 +42,7 @@ def judge(result, expected):
         return result
     if expected is not None and result["tokens"] != expected:
         return f"other tokens: {result['tokens']}"
-    over = result["peak_rss_bytes"] - result["dram_budget_bytes"] - MARGIN
+    over = result["peak_rss_bytes"] - result["dram_budget_bytes"] - MARGIN_BYTES
     return f"{over} bytes over budget and margin" if over > 0 else ""
 
 
@@ -90,7 +59,7 @@ def check_model(weir, model, tokens, cgroup):
             most = max(most, result["peak_rss_bytes"] - result["dram_budget_bytes"])
             inside = ""
             if cgroup:
-                cgroup.limit(budgets[share] + MARGIN)
+                cgroup.limit(budgets[share] + MARGIN_BYTES)
                 budget = options + ["--dram", str(budgets[share])]
                 problem = judge(run(weir, model, budget, tokens, cgroup), expected)
                 inside = ", the same in its cgroup" if not problem else ""
@@ -114,7 +83,10 @@ def main():
     parser.add_argument("-n", type=int, default=16, help="tokens to generate")
     parser.add_argument("models", nargs="+", metavar="MODEL")
     arguments = parser.parse_args()
-    cgroup = MemoryCgroup() if arguments.cgroup else None
+    try:
+        cgroup = MemoryCgroup("weir_placements") if arguments.cgroup else None
+    except CgroupError as error:
+        parser.error(str(error))
     try:
         failures = sum(check_model(arguments.weir, model, arguments.n, cgroup)
                        for model in arguments.models)
