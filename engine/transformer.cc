@@ -62,6 +62,7 @@ Transformer::Transformer(const Model& model, const TransformerOptions& options)
   for (const MatrixPiece& piece : head) Append({.kind = OpKind::kHead, .piece = piece});
   Append({.kind = OpKind::kFinishHead});
   if (model.tensors.output == model.tensors.embedding) embedding_pieces_ = head;
+  MarkGroups();
   program_.fingerprint = Fingerprint(model, program_);
 }
 
@@ -124,6 +125,31 @@ void Transformer::Append(const Op& op) {
     }
   }
   step_ops_.back().push_back(op);
+}
+
+// Steps that only multiply the same input, each into rows of its own, need no order among them.
+void Transformer::MarkGroups() {
+  for (StepId step = 1; step < program_.steps.size(); ++step) {
+    const Op* before = OnlyMultiplies(step - 1);
+    const Op* after = OnlyMultiplies(step);
+    program_.steps[step].joins_previous = before != nullptr && after != nullptr &&
+                                          before->kind == after->kind &&
+                                          before->layer == after->layer;
+  }
+}
+
+// The step's first op if all are products with the same input and nothing else; otherwise null.
+const Transformer::Op* Transformer::OnlyMultiplies(StepId step) const {
+  const std::vector<Op>& ops = step_ops_[step];
+  for (const Op& op : ops) {
+    const LayerTensors& layer = model_.tensors.layers[op.layer];
+    const bool then_norms =
+        op.last_of_matrix &&
+        ((op.kind == OpKind::kAttentionOutput && layer.attention_post_norm != nullptr) ||
+         (op.kind == OpKind::kDown && layer.feed_forward_post_norm != nullptr));
+    if (op.piece.tensor == nullptr || op.kind != ops.front().kind || then_norms) return nullptr;
+  }
+  return &ops.front();
 }
 
 void Transformer::Enqueue(StepId step, Stream& stream, const SmallTensors& small,

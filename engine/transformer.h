@@ -85,6 +85,8 @@ class Transformer {
 
   void AddLayer(uint32_t layer, const CutOptions& cut);
   void Append(const Op& op);
+  void MarkGroups();
+  const Op* OnlyMultiplies(StepId step) const;
 
   void EnqueueOp(const Op& op, const Run& run) const;
   void Embed(const Run& run) const;

@@ -11,10 +11,10 @@ namespace weir {
 // Measured on this machine, never typed in. Zero or empty: not measured.
 struct Ceilings {
   double disk_bytes_per_s = 0;
-  int64_t disk_latency_ns = 0;  // of one read alone
   // Weight bytes that the compute device multiplies per second with one token, everything in
   // memory.
   double compute_bytes_per_s = 0;
+  int64_t disk_latency_ns = 0;   // of one read alone
   std::vector<int64_t> step_ns;  // by step of the program: what each takes with one token
 };
 

@@ -20,9 +20,13 @@ Scheduler::Scheduler(const Program& program, const Plan& plan, Machine& machine,
       observer_(observer),
       blocks_(program.blocks.size()),
       pool_(plan.slots),
-      events_(kEventsPerWait) {
+      events_(kEventsPerWait),
+      launched_(program.steps.size(), false) {
   WEIR_CHECK(CheckPlanFits(program, plan, "plan").ok());
   WEIR_CHECK(!program.steps.empty() && program.head_step <= program.steps.size());
+  WEIR_CHECK(!program.steps.front().joins_previous);
+  WEIR_CHECK(program.head_step == program.steps.size() ||
+             !program.steps[program.head_step].joins_previous);
   ListUses();
   WEIR_CHECK(machine.max_transfers() > rows_.size() && machine.max_transfers() >= 2);
   WEIR_CHECK(machine.max_steps() >= 1);
@@ -74,7 +78,7 @@ absl::Status Scheduler::RunPass(const PassSpec& pass, const std::optional<PassSp
   const StepId end = EndStep(pass_);
   const int64_t pass_begin_ns = machine_.Now();
   int64_t mark_ns = pass_begin_ns;
-  while (error_.ok() && done_step_ < end) {
+  while (error_.ok() && steps_done_ < end) {
     Fetch();
     Launch();
     const bool running = steps_in_flight_ > 0;
@@ -99,7 +103,8 @@ void Scheduler::BeginPass(const PassSpec& pass) {
   const bool as_expected = fetching_next_ && next_ == pass;
   pass_ = pass;
   launch_step_ = 0;
-  done_step_ = 0;
+  launched_.assign(launched_.size(), false);
+  steps_done_ = 0;
   error_ = absl::OkStatus();
   if (!as_expected) {
     const size_t end = EndUse(pass);
@@ -170,14 +175,21 @@ bool Scheduler::IsReady(StepId step) const {
   return true;
 }
 
+// Looks from the compute cursor on; what waits there may be overtaken by the rest of its group.
 void Scheduler::Launch() {
   const StepId end = EndStep(pass_);
-  while (launch_step_ < end && steps_in_flight_ < machine_.max_steps() && IsReady(launch_step_)) {
-    for (BlockId block : program_.steps[launch_step_].needs) ++blocks_[block].pins;
-    ++steps_in_flight_;
-    machine_.Run(launch_step_);
-    ++launch_step_;
+  for (StepId step = launch_step_; step < end && steps_in_flight_ < machine_.max_steps(); ++step) {
+    if (step > launch_step_ && !program_.steps[step].joins_previous) return;
+    if (!launched_[step] && IsReady(step)) LaunchStep(step);
+    while (launch_step_ < end && launched_[launch_step_]) ++launch_step_;
   }
+}
+
+void Scheduler::LaunchStep(StepId step) {
+  for (BlockId block : program_.steps[step].needs) ++blocks_[block].pins;
+  ++steps_in_flight_;
+  launched_[step] = true;
+  machine_.Run(step);
 }
 
 void Scheduler::HandleEvents() {
@@ -221,9 +233,9 @@ void Scheduler::OnTransferDone(const MachineEvent& event) {
 }
 
 void Scheduler::OnStepDone(const MachineEvent& event) {
-  WEIR_CHECK(event.id == done_step_ && steps_in_flight_ > 0);
+  WEIR_CHECK(launched_[event.id] && steps_in_flight_ > 0);
   --steps_in_flight_;
-  ++done_step_;
+  ++steps_done_;
   if (trace_ != nullptr) {
     trace_->Add({Trace::Lane::kCompute, event.id, 0, event.begin_ns, event.end_ns});
   }
@@ -233,7 +245,7 @@ void Scheduler::OnStepDone(const MachineEvent& event) {
     --state.pins;
     if (state.pins == 0 && (Streams(block) || IsRows(block))) Free(block);
   }
-  if (observer_ != nullptr) observer_->OnStepsDone(done_step_, EndStep(pass_));
+  if (observer_ != nullptr) observer_->OnStepsDone(steps_done_, EndStep(pass_));
 }
 
 void Scheduler::Free(BlockId block) {

@@ -3,8 +3,10 @@
 // clocks or files. Equal events, equal decisions.
 //
 // Two cursors walk the program: the fetch cursor starts reads as slots come free, the compute
-// cursor enqueues each step as soon as its blocks are ready. The fetch cursor runs ahead over the
-// end of a pass into the next one, so that the stream never drains at a token's end.
+// cursor enqueues each step as soon as its blocks are ready; where the program allows (a group of
+// steps without an order), a step whose blocks came early overtakes one that still waits. The fetch
+// cursor runs ahead over the end of a pass into the next one, so that the stream never drains at a
+// token's end.
 //
 //   block:  absent -> fetching -> ready (pinned while steps use it) -> absent, or for a resident
 //           block ready for good.
@@ -94,6 +96,7 @@ class Scheduler {
   bool FetchAt(size_t use);
   void StartTransfer(BlockId block, SlotId slot);
   void Launch();
+  void LaunchStep(StepId step);
   bool IsReady(StepId step) const;
   void HandleEvents();
   void OnTransferDone(const MachineEvent& event);
@@ -122,8 +125,9 @@ class Scheduler {
   std::optional<PassSpec> next_;  // the one read ahead for
   bool fetching_next_ = false;    // the fetch cursor has wrapped into the next pass
   size_t fetch_use_ = 0;          // fetch cursor: index into uses_
-  StepId launch_step_ = 0;        // compute cursor
-  StepId done_step_ = 0;
+  StepId launch_step_ = 0;        // compute cursor: all before it are enqueued
+  std::vector<bool> launched_;  // in this pass, by step: those that overtook lie behind the cursor
+  StepId steps_done_ = 0;
   absl::Status error_;
   SchedulerStats stats_;
 };
