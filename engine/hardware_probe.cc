@@ -1,34 +1,34 @@
 #include "engine/hardware_probe.h"
 
 #include <algorithm>
-#include <cstdlib>
-#include <cstring>
+#include <cmath>
 #include <memory>
 
 #include "absl/strings/str_cat.h"
 #include "engine/memory_limits.h"
 #include "io/clock.h"
 #include "io/reader.h"
+#include "kernels/host_memory.h"
 
 namespace weir {
 namespace {
 
+constexpr uint64_t kPageBytes = 4096;  // file alignments divide it
 constexpr int64_t kQuickProbeNs = 100'000'000;
 constexpr uint64_t kMaxMemoryBytes = 2 * kGiB;
 constexpr size_t kMaxLatencies = 65536;  // kept for the percentiles: the first so many
 // The kernel counts whole pages and readahead, so small differences mean nothing.
 constexpr double kCounterTolerance = 0.02;
 
-struct FreeMemory {
-  void operator()(uint8_t* memory) const { std::free(memory); }
-};
-using OwnedMemory = std::unique_ptr<uint8_t, FreeMemory>;
-
-OwnedMemory TakeMemory(uint64_t bytes, uint64_t alignment_bytes) {
-  OwnedMemory memory(
-      static_cast<uint8_t*>(std::aligned_alloc(alignment_bytes, AlignUp(bytes, alignment_bytes))));
-  // Touched now: page faults are no part of the disk's time.
-  if (memory != nullptr) std::memset(memory.get(), 1, bytes);
+// As the engine takes it (huge pages where there are any), and touched: page faults are no part of
+// the disk's time.
+absl::StatusOr<std::unique_ptr<Buffer>> TakeMemory(const char* what, uint64_t bytes) {
+  absl::StatusOr<std::unique_ptr<Buffer>> memory = MapHostMemory(bytes, kPageBytes);
+  if (!memory.ok()) {
+    return absl::Status(memory.status().code(),
+                        absl::StrCat(what, ": ", memory.status().message()));
+  }
+  TouchZeroPages((*memory)->data(), bytes);
   return memory;
 }
 
@@ -160,16 +160,12 @@ absl::StatusOr<DiskProbeResult> ProbeDisk(const File& file, const DiskProbeOptio
   result.block_bytes = AlignUp(options.block_bytes, file.alignment_bytes());
   result.depth = options.depth;
   result.is_direct = file.is_direct();
-  OwnedMemory owned;
+  std::unique_ptr<Buffer> owned;
   uint8_t* buffer = memory.data();
   const uint64_t needed_bytes = result.block_bytes * options.depth;
   if (memory.empty()) {
-    owned = TakeMemory(needed_bytes, file.alignment_bytes());
-    if (owned == nullptr) {
-      return absl::ResourceExhaustedError(
-          absl::StrCat("disk probe: no memory for ", FormatBytes(needed_bytes), " of buffers"));
-    }
-    buffer = owned.get();
+    WEIR_ASSIGN_OR_RETURN(owned, TakeMemory("disk probe", needed_bytes));
+    buffer = owned->data();
   } else {
     WEIR_CHECK(memory.size() >= needed_bytes);
   }
@@ -234,11 +230,8 @@ absl::StatusOr<std::vector<DiskSweepCell>> SweepDisk(const File& file,
   if (cells.empty() || options.rounds < 1) {
     return absl::InvalidArgumentError("disk sweep: nothing to measure");
   }
-  const OwnedMemory memory = TakeMemory(memory_bytes, file.alignment_bytes());
-  if (memory == nullptr) {
-    return absl::ResourceExhaustedError(
-        absl::StrCat("disk sweep: no memory for ", FormatBytes(memory_bytes), " of buffers"));
-  }
+  WEIR_ASSIGN_OR_RETURN(const std::unique_ptr<Buffer> memory,
+                        TakeMemory("disk sweep", memory_bytes));
   std::vector<std::vector<DiskProbeResult>> results(cells.size());
   const int total = static_cast<int>(cells.size()) * options.rounds;
   int done = 0;
@@ -247,7 +240,7 @@ absl::StatusOr<std::vector<DiskSweepCell>> SweepDisk(const File& file,
     for (size_t i = 0; i < cells.size(); ++i) {
       cells[i].start_bytes = start_bytes;
       WEIR_ASSIGN_OR_RETURN(DiskProbeResult result,
-                            ProbeDisk(file, cells[i], absl::MakeSpan(memory.get(), memory_bytes)));
+                            ProbeDisk(file, cells[i], absl::MakeSpan(memory->data(), memory_bytes)));
       start_bytes = result.end_bytes;
       results[i].push_back(result);
       ++done;
