@@ -14,8 +14,8 @@ struct Ceilings {
   // Weight bytes that the compute device multiplies per second with one token, everything in
   // memory.
   double compute_bytes_per_s = 0;
-  int64_t disk_latency_ns = 0;   // of one read alone
-  std::vector<int64_t> step_ns;  // by step of the program: what each takes with one token
+  int64_t disk_latency_ns = 0;        // of one read alone
+  std::vector<int64_t> step_ns = {};  // by step of the program: what each takes with one token
 };
 
 // What one decode pass moves.
