@@ -3,12 +3,14 @@ Documentation/admin-guide/cgroup-v2.rst and cgroup-v1/memory.rst). Needs root.
 """
 
 import contextlib
+import itertools
 import os
 import pathlib
 import threading
 import time
 
 ROOT = pathlib.Path("/sys/fs/cgroup")
+_counter = itertools.count()  # one that a dying process still holds is not met again
 
 
 class CgroupError(Exception):
@@ -34,7 +36,7 @@ class MemoryCgroup:
         try:
             if not self.is_v1:
                 _enable_memory(root)
-            self.path = parent / f"{name}_{os.getpid()}"
+            self.path = parent / f"{name}_{os.getpid()}_{next(_counter)}"
             self.path.mkdir()
         except OSError as error:
             raise CgroupError(f"no memory cgroup can be made in {parent}: {error.strerror}; this "
