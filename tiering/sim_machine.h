@@ -1,30 +1,20 @@
 // SimMachine: the scheduler's four verbs on a virtual clock, so that what it decides can be checked
-// for hardware that nobody here owns, hundreds of runs in a second. Pure: no threads, no wall
+// for hardware that nobody here owns, thousands of runs in a second. Pure: no threads, no wall
 // clock; equal calls and options, equal events.
 //
-// Disk: every read waits out a latency, then all that are past theirs share the bandwidth equally.
-// Compute: steps run one after the other, each for a fixed time and its weight bytes over a
-// bandwidth. Time passes only in Wait and Elapse.
+// Disk: tiering/sim_disk.h. Compute: steps run one after the other, in the order of Run. Time
+// passes only in Wait and Elapse. What the machine leaves out: docs/decisions.md, "What the
+// simulator is".
 //
-// The machine also keeps its own books of what lies where, and holds the scheduler to the contract
-// of Machine and to the plan. It checks at every call that
-//   * a block goes to the kind of place that the plan gives it, into a slot that exists, is not
-//   being
-//     read into and is not pinned by a step that has been run and is not done;
-//   * no block is read while it is being read, and resident blocks are read once;
-//   * a step's blocks have arrived and lie where nothing has been put since; rows are fresh;
-//   * steps run in program order, with no more steps and transfers in flight than allowed;
-//   * the bytes held are within the plan's budget;
-//   * Wait is not called with nothing in flight: it would hang.
-// The first violation is kept (violation()); after one the machine goes on as well as it can.
+// The machine holds the scheduler to the contract of Machine, to the program and to the plan, at
+// every call and event: tiering/sim_books.h lists the invariants. The first breach is kept
+// (violation()); after one the machine goes on as well as it can.
 #ifndef WEIR_TIERING_SIM_MACHINE_H_
 #define WEIR_TIERING_SIM_MACHINE_H_
 
 #include <cstdint>
 #include <deque>
 #include <optional>
-#include <random>
-#include <string>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -32,28 +22,32 @@
 #include "tiering/machine.h"
 #include "tiering/plan.h"
 #include "tiering/program.h"
+#include "tiering/sim_books.h"
+#include "tiering/sim_disk.h"
+#include "tiering/sim_faults.h"
 
 namespace weir {
 
 struct SimHardware {
   double disk_bytes_per_s = 1e9;
-  int64_t disk_latency_ns = 100'000;  // of each read
-  double compute_bytes_per_s = 10e9;  // weight bytes
-  int64_t step_ns = 1'000;            // of each step, beside its bytes
-  uint32_t max_transfers = 16;
+  int64_t disk_latency_ns = 100'000;  // of each attempt of a read
+  // Of gathering embedding rows, instead of disk_latency_ns: 0 when the table is in memory.
+  std::optional<int64_t> rows_latency_ns = std::nullopt;
+  // Above 0; a read that has not ended by then is told as failed, DeadlineExceeded.
+  int64_t read_timeout_ns = 30'000'000'000;
+
+  // What a step takes with one token: `step_ns`, by step of the program, or where that is empty
+  // its weight bytes over a bandwidth and a constant.
+  std::vector<int64_t> step_ns = {};
+  double compute_bytes_per_s = 10e9;
+  int64_t each_step_ns = 1'000;
+
+  uint32_t max_transfers = 16;  // 0: as engine/real_machine.h: the plan's slots and 2, at least 8
   uint32_t max_steps = 4;
 };
 
-struct SimFaults {
-  uint64_t seed = 0;
-  double spike_share = 0;  // of reads whose latency grows by `spike_ns`
-  int64_t spike_ns = 0;
-  double late_share = 0;  // of reads told late, up to `late_ns`: others overtake them
-  int64_t late_ns = 0;
-  double error_share = 0;                     // of reads that fail
-  std::optional<uint64_t> error_at_transfer;  // the n-th transfer, from 0, fails
-  std::optional<uint64_t> cancel_at_event;    // kCancelled comes just before the n-th event, from 0
-};
+// The duration of a step with one token.
+int64_t StepNs(const SimHardware& hardware, const Program& program, StepId step);
 
 struct SimStats {
   uint64_t events = 0;     // told, kCancelled apart
@@ -66,6 +60,8 @@ struct SimStats {
   uint64_t peak_held_bytes = 0;   // with the plan's overhead
   int64_t disk_busy_ns = 0;       // some read was past its latency
   int64_t compute_busy_ns = 0;
+  uint64_t late_reads = 0;  // told after they ended
+  SimFaultStats faults;
 };
 
 class SimMachine final : public Machine {
@@ -83,35 +79,28 @@ class SimMachine final : public Machine {
 
   // The caller is busy elsewhere: what is in flight goes on.
   void Elapse(int64_t duration_ns);
+  // How many times what they take with one token the next steps take.
+  void SetStepScale(double scale) { step_scale_ = scale; }
+  // Events that may still come before the scheduler counts as going round in circles.
+  void SetEventBudget(uint64_t events) { event_limit_ = stats_.events + events; }
 
   // OK as long as every call kept the contract.
-  const absl::Status& violation() const { return violation_; }
+  const absl::Status& violation() const { return books_.violation(); }
+  Invariant breached() const { return books_.breached(); }
   // violation(), or an error when something is in flight or not yet told.
   absl::Status CheckIdle() const;
   // Reads of this block that succeeded.
-  uint64_t ReadsOf(BlockId block) const { return places_[block].reads; }
-  const SimStats& stats() const { return stats_; }
+  uint64_t ReadsOf(BlockId block) const { return books_.reads_of(block); }
+  SimStats stats() const;
+  // Of every call and event so far, with their times.
+  uint64_t trace_hash() const { return trace_hash_; }
 
  private:
-  // What the machine knows of a block's copy in memory.
-  enum class Presence : uint8_t { kAbsent, kArriving, kPresent };
-  struct Place {
-    Presence presence = Presence::kAbsent;
-    SlotId slot = Transfer::kOwnMemory;
-    uint32_t pins = 0;  // by steps run and not told done
-    bool used = false;  // by a step, since it arrived
-    uint64_t reads = 0;
-  };
-  struct Read {
-    Transfer transfer;
-    double left_bytes = 0;
-    int64_t begin_ns = 0;
-    int64_t flowing_ns = 0;  // when its latency is over
-    bool fails = false;
-  };
   struct Told {
     MachineEvent event;
+    uint64_t transfer = 0;  // kTransferDone: its number
     int64_t tell_ns = 0;
+    bool is_held = false;  // until another transfer was told
   };
   struct QueuedStep {
     StepId step;
@@ -119,45 +108,35 @@ class SimMachine final : public Machine {
     int64_t end_ns;
   };
 
-  void Violate(const std::string& what);
-  void CheckPlanLayout();
-  void CheckDestination(const Transfer& transfer);
-  void Occupy(const Transfer& transfer);
-  void Vacate(BlockId block);
-  bool Streams(BlockId block) const;
-  bool SlotIsFree(SlotId slot) const;
-  bool DiskIdlesNeedlessly() const;
-  void CountHeldBytes();
-  double Random();
-
   std::optional<int64_t> NextInside() const;  // when a read or step next changes
   void Flow(int64_t to_ns);                   // moves bytes and the clock, nothing changes before
   void Settle();                              // what ends now ends
   void AdvanceTo(int64_t to_ns);
-  void EndRead(const Read& read);
-  bool HasTold(int64_t now_ns) const;
+  absl::Status StatusOf(const SimDisk::Ended& ended) const;
+  void QueueTransfer(const SimDisk::Ended& ended);
+  bool HasTold() const;
+  void ReleaseHeld();
+  void AdvanceToNextTold();
+  size_t TellCancelled(MachineEvent* event);
+  size_t TellHang(const std::string& what, MachineEvent* event);
   void Tell(const MachineEvent& event);
+  void Record(uint64_t a, uint64_t b);  // into the trace's hash, with the time
 
   const Program& program_;
-  const Plan& plan_;
   SimHardware hardware_;
   SimFaults faults_;
   VirtualClock clock_;
-  std::mt19937_64 random_;
-
-  std::vector<Place> places_;                      // by block
-  std::vector<std::optional<BlockId>> occupants_;  // by slot
-  std::vector<Read> reads_;                        // on the disk
-  std::deque<QueuedStep> steps_;                   // not yet ended
-  std::deque<Told> told_;                          // ended, not yet told; by tell_ns
-  uint64_t started_transfers_ = 0;
-  uint32_t transfers_in_flight_ = 0;  // started and not told
-  uint32_t steps_in_flight_ = 0;      // run and not told
+  SimBooks books_;
+  SimDisk disk_;
+  std::vector<SimDisk::Ended> ended_;  // scratch
+  std::deque<QueuedStep> steps_;       // not yet ended
+  std::deque<Told> told_;              // ended, not yet told
   int64_t compute_free_ns_ = 0;
-  StepId next_step_ = 0;
+  double step_scale_ = 1;
+  uint64_t event_limit_ = UINT64_MAX;
   uint32_t hangs_ = 0;
   bool cancel_told_ = false;
-  absl::Status violation_;
+  uint64_t trace_hash_ = 0;
   SimStats stats_;
 };
 

@@ -153,7 +153,7 @@ TEST_P(SchedulerFaultTest, AFailedReadOfAnyBlockIsNamedAndALaterPassWorks) {
   ASSERT_EQ(RunWithFault(program_, plan_, {}, absl::StatusCode::kOk, &stats), 0u);
   for (uint64_t transfer = 0; transfer < stats.transfers; ++transfer) {
     SimFaults faults;
-    faults.error_at_transfer = transfer;
+    faults.eio_at = transfer;
     faults.late_share = 0.3;
     faults.late_ns = 300'000;
     EXPECT_EQ(RunWithFault(program_, plan_, faults, absl::StatusCode::kDataLoss, nullptr), 1u)
@@ -172,7 +172,7 @@ TEST(SchedulerRandomTest, ManyErrorsAndCancellationsNeverBreakTheContract) {
     const Plan plan = RandomPlan(program, &dice);
     const SimHardware hardware = RandomHardware(&dice);
     SimFaults faults = RandomDelays(&dice);
-    faults.error_share = 0.02;
+    faults.eio_forever_share = 0.02;
     if (dice.OneIn(2)) faults.cancel_at_event = dice.Below(100);
     Rig rig(program, plan, hardware, faults);
     for (int i = 0; i < 8; ++i) {
@@ -197,7 +197,7 @@ TEST(SchedulerRandomTest, AFailedReadThatNobodyWantsIsNoError) {
   const Plan plan = *MakePlanForResidentShare(program, 0.0, SmallOverhead());
   // Pass 1: the rows and the block, then 5 blocks ahead; pass 2 wants only the first of these.
   SimFaults faults;
-  faults.error_at_transfer = 5;
+  faults.eio_at = 5;
   faults.spike_share = 0;
   Rig rig(program, plan, {}, faults);
   ASSERT_TRUE(rig.scheduler.RunPass({.head = false}, kWithHead).ok());

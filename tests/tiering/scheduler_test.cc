@@ -28,7 +28,7 @@ SimHardware HardwareOf(const Speed& speed) {
   return {.disk_bytes_per_s = speed.disk_bytes_per_s,
           .disk_latency_ns = 50'000,
           .compute_bytes_per_s = speed.compute_bytes_per_s,
-          .step_ns = 500};
+          .each_step_ns = 500};
 }
 
 // Time per pass, once the stream is full; what the trace says was busy meanwhile.

@@ -24,7 +24,7 @@ class SimMachineTest : public testing::Test {
     hardware_.disk_bytes_per_s = 1e9;
     hardware_.disk_latency_ns = 1000;
     hardware_.compute_bytes_per_s = 4096e6;  // a block in 1000 ns
-    hardware_.step_ns = 10;
+    hardware_.each_step_ns = 10;
     Rebuild({});
   }
 
@@ -115,7 +115,7 @@ TEST_F(SimMachineTest, SpikesErrorsAndLateCompletions) {
   EXPECT_EQ(Wait()[0].end_ns, 51'000 + 8192);
 
   faults = {};
-  faults.error_at_transfer = 1;
+  faults.eio_at = 1;
   Rebuild(faults);
   Bring(1, 0);
   machine_->Start({.block = 3, .slot = 1});
@@ -222,7 +222,7 @@ TEST_F(SimMachineTest, SeesStaleRows) {
 TEST_F(SimMachineTest, SeesStepsOutOfOrderAndTooMuchAtOnce) {
   Bring(1, 0);
   machine_->Run(1);
-  ExpectViolation("step 1 is run, not 0");
+  ExpectViolation("order: step 1 is run, with 1 left of steps 0 to 0");
 
   hardware_.max_transfers = 1;
   hardware_.max_steps = 1;

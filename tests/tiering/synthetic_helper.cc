@@ -121,7 +121,7 @@ SimHardware RandomHardware(Dice* dice) {
   hardware.disk_bytes_per_s = 1e8 * static_cast<double>(dice->Between(1, 100));
   hardware.compute_bytes_per_s = 1e8 * static_cast<double>(dice->Between(1, 100));
   hardware.disk_latency_ns = static_cast<int64_t>(dice->Below(200'000));
-  hardware.step_ns = static_cast<int64_t>(dice->Below(20'000));
+  hardware.each_step_ns = static_cast<int64_t>(dice->Below(20'000));
   hardware.max_transfers = static_cast<uint32_t>(dice->Between(3, 20));
   hardware.max_steps = static_cast<uint32_t>(dice->Between(1, 6));
   return hardware;
