@@ -5,11 +5,14 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cmath>
 #include <cstdio>
+#include <limits>
 #include <nlohmann/json.hpp>
+#include <utility>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
@@ -22,6 +25,9 @@ namespace {
 using nlohmann::json;
 
 constexpr int kVersion = 1;
+// Beyond any disk; what comes of a rate by arithmetic stays finite.
+constexpr double kMaxBytesPerSecond = 1e15;
+constexpr uint64_t kMaxBlockBytes = uint64_t{1} << 40;
 
 // Typed access without exceptions: false when the member is missing or of another type.
 bool Get(const json& object, const char* name, std::string* value) {
@@ -61,7 +67,8 @@ bool FromJson(const json& object, DiskCeiling* ceiling) {
   }
   ceiling->depth = static_cast<uint32_t>(depth);
   ceiling->measured_unix_s = static_cast<int64_t>(measured_unix_s);
-  return std::isfinite(ceiling->bytes_per_s) && ceiling->bytes_per_s > 0;
+  return ceiling->bytes_per_s > 0 && ceiling->bytes_per_s <= kMaxBytesPerSecond &&
+         ceiling->block_bytes <= kMaxBlockBytes;
 }
 
 json ToJson(const DiskCeiling& ceiling) {
@@ -142,15 +149,14 @@ absl::StatusOr<DiskIdentity> IdentifyDisk(const File& file) {
 }
 
 bool DiskCeiling::SameConditions(const DiskCeiling& other) const {
-  return disk == other.disk && reader == other.reader && block_bytes == other.block_bytes &&
-         depth == other.depth;
+  return disk == other.disk && reader == other.reader;
 }
 
-SavedCeilings LoadCeilings(const std::string& path) {
+SavedCeilings ParseCeilings(const std::string& text, const std::string& path) {
   SavedCeilings saved;
-  if (access(path.c_str(), F_OK) != 0) return saved;
-  const std::optional<std::string> text = ReadSystemFile(path);
-  const json document = text ? json::parse(*text, nullptr, false) : json(json::value_t::discarded);
+  // What is nested deeper than such a file is dropped at once, so that it takes no memory.
+  const auto is_shallow = [](int depth, json::parse_event_t, const json&) { return depth <= 3; };
+  const json document = json::parse(text, is_shallow, /*allow_exceptions=*/false);
   bool is_good = document.is_object();
   uint64_t version = 0;
   is_good = is_good && Get(document, "version", &version) && version == kVersion;
@@ -171,16 +177,27 @@ SavedCeilings LoadCeilings(const std::string& path) {
   return saved;
 }
 
+SavedCeilings LoadCeilings(const std::string& path) {
+  if (access(path.c_str(), F_OK) != 0) return {};
+  return ParseCeilings(ReadSystemFile(path).value_or(""), path);
+}
+
+std::string CeilingsToJson(const std::vector<DiskCeiling>& disks) {
+  json list = json::array();
+  for (const DiskCeiling& disk : disks) list.push_back(ToJson(disk));
+  const json document = {{"version", kVersion}, {"disks", std::move(list)}};
+  // A device may call itself by bytes that are not UTF-8.
+  return document.dump(2, ' ', false, json::error_handler_t::replace) + "\n";
+}
+
 absl::Status StoreCeiling(const std::string& path, const DiskCeiling& ceiling) {
   WEIR_CHECK(std::isfinite(ceiling.bytes_per_s) && ceiling.bytes_per_s > 0);
-  json disks = json::array();
+  std::vector<DiskCeiling> disks;
   for (const DiskCeiling& old : LoadCeilings(path).disks) {
-    if (!old.SameConditions(ceiling)) disks.push_back(ToJson(old));
+    if (!old.SameConditions(ceiling)) disks.push_back(old);
   }
-  disks.push_back(ToJson(ceiling));
-  const json document = {{"version", kVersion}, {"disks", disks}};
-  // A device may call itself by bytes that are not UTF-8.
-  return ReplaceFile(path, document.dump(2, ' ', false, json::error_handler_t::replace) + "\n");
+  disks.push_back(ceiling);
+  return ReplaceFile(path, CeilingsToJson(disks));
 }
 
 std::optional<DiskCeiling> FindCeiling(const SavedCeilings& saved, const DiskCeiling& wanted) {

@@ -3,7 +3,7 @@
 //   {"version": 1, "disks": [{"device": "259:2", "name": "nvme0n1p2", "model": "...",
 //     "file_system": "ext4", "reader": "uring", "block_bytes": 1048576, "depth": 8,
 //     "bytes_per_s": 3.1e9, "measured_unix_s": 1718000000}]}
-// One entry for each disk, file system, reader, block size and depth.
+// One entry for each disk, file system and reader: the reads that suit it, and what they deliver.
 #ifndef WEIR_ENGINE_SAVED_CEILINGS_H_
 #define WEIR_ENGINE_SAVED_CEILINGS_H_
 
@@ -38,7 +38,7 @@ struct DiskCeiling {
   double bytes_per_s = 0;
   int64_t measured_unix_s = 0;  // seconds since 1970
 
-  // Whether both were measured under the same conditions.
+  // Whether both are of the same disk and reader.
   bool SameConditions(const DiskCeiling& other) const;
 };
 
@@ -46,6 +46,11 @@ struct SavedCeilings {
   std::vector<DiskCeiling> disks;
   std::string note;  // one sentence when a file was there but could not be used; else empty
 };
+
+// A text that makes no sense (another version, a member missing or out of range, nested deeper, cut
+// off) is no list, with a note that names `path`.
+SavedCeilings ParseCeilings(const std::string& text, const std::string& path);
+std::string CeilingsToJson(const std::vector<DiskCeiling>& disks);
 
 // A missing file is an empty list. A file that makes no sense is ignored, with a note.
 SavedCeilings LoadCeilings(const std::string& path);

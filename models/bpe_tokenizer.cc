@@ -5,8 +5,10 @@
 #include <variant>
 
 #include "absl/container/flat_hash_map.h"
+#include "absl/hash/hash.h"
 #include "absl/strings/str_cat.h"
 #include "io/base.h"
+#include "models/printable.h"
 #include "models/utf8.h"
 
 namespace weir {
@@ -58,9 +60,8 @@ MergeTable::MergeTable(size_t expected_merges) {
 }
 
 size_t MergeTable::Slot(uint64_t pair) const {
-  // Multiplicative hashing (Knuth): the high bits are well mixed.
-  const uint64_t hash = pair * 0x9E3779B97F4A7C15u;
-  return (hash >> 32 ^ hash >> 17) & (pairs_.size() - 1);
+  // Seeded anew in each process: a file cannot choose pairs that all fall on one slot.
+  return absl::Hash<uint64_t>()(pair) & (pairs_.size() - 1);
 }
 
 void MergeTable::Add(SymbolId left, SymbolId right, Merge merge) {
@@ -124,7 +125,7 @@ absl::StatusOr<std::unique_ptr<Tokenizer>> BpeTokenizer::Make(Metadata& metadata
   const PreTokenizerInfo* info = FindPreTokenizer(name);
   if (info == nullptr) {
     return absl::UnimplementedError(absl::StrCat(
-        metadata.source, ": tokenizer.ggml.pre is \"", name,
+        metadata.source, ": tokenizer.ggml.pre is \"", Printable(name),
         "\", a pre-tokenizer that weir does not know. Known ones: ", KnownPreTokenizers(), "."));
   }
   const std::unique_ptr<MetadataValue> value = metadata.Take("tokenizer.ggml.merges");
@@ -165,7 +166,7 @@ absl::Status BpeTokenizer::AddMerges(const std::string& source, const StringTabl
     const size_t space = line.find(' ', 1);
     if (space == std::string_view::npos || space + 1 == line.size()) {
       return absl::InvalidArgumentError(absl::StrCat(
-          source, ": tokenizer.ggml.merges[", i, "] is \"", AbslView(line.substr(0, 60)),
+          source, ": tokenizer.ggml.merges[", i, "] is \"", Printable(line),
           "\", not two texts with a space between them. Convert or download the file again."));
     }
     const std::string_view left = line.substr(0, space);

@@ -1,5 +1,6 @@
 #include "models/charsmap.h"
 
+#include <algorithm>
 #include <memory>
 #include <variant>
 
@@ -10,6 +11,10 @@ namespace weir {
 namespace {
 
 constexpr size_t kUnitBytes = 4;
+// Far more than the rules of any normalisation need (NFKC: 18 bytes become at most 33). A damaged
+// trie has no longest rule, and one that a stranger made could turn a short text into a huge one.
+constexpr size_t kMaxRuleBytes = 256;
+constexpr size_t kMaxReplacementBytes = 128;
 
 // Fields of a unit.
 uint32_t OffsetOf(uint32_t unit) { return (unit >> 10) << ((unit & (1u << 9)) >> 6); }
@@ -52,6 +57,15 @@ absl::StatusOr<Charsmap> Charsmap::Make(Metadata& metadata) {
   for (uint64_t at = kUnitBytes + trie_bytes; at < total; ++at) {
     result.replacements_.push_back(static_cast<char>(byte(at)));
   }
+  size_t begin = 0;
+  for (size_t end = result.replacements_.find('\0'); end != std::string::npos;
+       begin = end + 1, end = result.replacements_.find('\0', begin)) {
+    if (end - begin <= kMaxReplacementBytes) continue;
+    return absl::InvalidArgumentError(
+        absl::StrCat(metadata.source, ": ", AbslView(kKey), " has a replacement of ", end - begin,
+                     " bytes; at most ", kMaxReplacementBytes,
+                     " are expected. Convert or download the file ", "again."));
+  }
   return result;
 }
 
@@ -59,7 +73,7 @@ NormalisedPrefix Charsmap::LongestMatch(std::string_view text) const {
   NormalisedPrefix best;
   if (units_.empty()) return best;
   uint32_t node = OffsetOf(units_[0]);
-  for (size_t i = 0; i < text.size() && text[i] != '\0'; ++i) {
+  for (size_t i = 0; i < std::min(text.size(), kMaxRuleBytes) && text[i] != '\0'; ++i) {
     const uint32_t label = static_cast<unsigned char>(text[i]);
     node ^= label;
     // A damaged trie can point anywhere: that is no match.

@@ -14,6 +14,10 @@ namespace {
 
 using Messages = absl::Span<const ChatMessage>;
 
+// Real templates have a few thousand bytes, of which a system message is the longest part.
+constexpr size_t kMaxTemplateBytes = 256 * 1024;
+constexpr size_t kMaxLiteralBytes = 16 * 1024;
+
 bool Contains(std::string_view text, std::string_view part) {
   return text.find(part) != std::string_view::npos;
 }
@@ -35,11 +39,12 @@ bool TrimsContent(std::string_view source) {
 }
 
 // The value of a Jinja string literal whose text begins at `begin` and that `quote` ends; stops at
-// `stop` where that comes first. Nullopt when it ends before `stop` or never.
+// `stop` where that comes first. Nullopt when it ends before `stop`, never, or after more than
+// kMaxLiteralBytes.
 std::optional<std::string> ReadLiteral(std::string_view source, size_t begin, char quote,
                                        std::string_view stop) {
   std::string value;
-  for (size_t at = begin; at < source.size(); ++at) {
+  for (size_t at = begin; at < std::min(source.size(), begin + kMaxLiteralBytes); ++at) {
     if (!stop.empty() && source.substr(at, stop.size()) == stop) return value;
     if (source[at] == quote) return stop.empty() ? std::optional(value) : std::nullopt;
     if (source[at] != '\\' || at + 1 == source.size()) {
@@ -341,6 +346,7 @@ std::string_view ChatFamilyName(ChatFamily family) {
 }
 
 std::optional<ChatFamily> RecogniseChatTemplate(std::string_view chat_template) {
+  if (chat_template.size() > kMaxTemplateBytes) return std::nullopt;
   const auto has = [&](std::string_view part) { return Contains(chat_template, part); };
   if (has("<|im_start|>")) {
     // SmolVLM borrows the token for a format of its own.

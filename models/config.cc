@@ -8,6 +8,7 @@
 #include "absl/strings/string_view.h"
 #include "io/base.h"
 #include "models/architecture.h"
+#include "models/printable.h"
 #include "models/rope_config.h"
 
 namespace weir {
@@ -22,6 +23,10 @@ constexpr uint64_t kMaxHeads = 1 << 14;
 constexpr uint64_t kMaxHeadColumns = 1 << 14;
 constexpr uint64_t kMaxVocabulary = 1 << 24;
 constexpr uint64_t kMaxContext = uint64_t{1} << 31;
+
+constexpr std::string_view kConvertAgain =
+    ". The file is damaged or was written by a faulty converter; convert or download the model "
+    "again.";
 
 class ConfigReader {
  public:
@@ -42,11 +47,12 @@ class ConfigReader {
   std::string Key(absl::string_view name) const {
     return absl::StrCat(AbslView(architecture_.name), ".", name);
   }
+  absl::Status Refused(absl::string_view name, absl::string_view reason) const {
+    return absl::InvalidArgumentError(absl::StrCat(metadata_.source, ": metadata key \"", Key(name),
+                                                   "\" ", reason, AbslView(kConvertAgain)));
+  }
   absl::Status Absurd(absl::string_view name, uint64_t value, uint64_t limit) const {
-    return absl::InvalidArgumentError(
-        absl::StrCat(metadata_.source, ": metadata key \"", Key(name), "\" is ", value, "; 1 to ",
-                     limit, " is expected. The file is damaged or was written by a ",
-                     "faulty converter; convert or download the model again."));
+    return Refused(name, absl::StrCat("is ", value, "; 1 to ", limit, " is expected"));
   }
   absl::StatusOr<uint32_t> Size(absl::string_view name, uint64_t limit) const;
   absl::StatusOr<uint32_t> SizeOr(absl::string_view name, uint64_t limit, uint32_t fallback) const;
@@ -80,18 +86,16 @@ absl::StatusOr<std::vector<uint32_t>> ConfigReader::PerLayer(absl::string_view n
     WEIR_ASSIGN_OR_RETURN(const uint32_t size, Size(name, limit));
     return std::vector<uint32_t>(layer_count_, size);
   }
-  if (array->size() < layer_count_) {
-    return absl::InvalidArgumentError(absl::StrCat(metadata_.source, ": metadata key \"", Key(name),
-                                                   "\" has ", array->size(), " values for ",
-                                                   layer_count_, " layers"));
+  if (array->size() != layer_count_) {
+    return Refused(name,
+                   absl::StrCat("has ", array->size(), " values for ", layer_count_, " layers"));
   }
   std::vector<uint32_t> sizes;
   for (uint32_t i = 0; i < layer_count_; ++i) {
     const int64_t size = (*array)[i];
     if (size <= 0 || static_cast<uint64_t>(size) > limit) {
-      return absl::InvalidArgumentError(absl::StrCat(metadata_.source, ": metadata key \"",
-                                                     Key(name), "\" gives ", size, " for layer ", i,
-                                                     "; 1 to ", limit, " is expected"));
+      return Refused(
+          name, absl::StrCat("gives ", size, " for layer ", i, "; 1 to ", limit, " is expected"));
     }
     sizes.push_back(static_cast<uint32_t>(size));
   }
@@ -115,10 +119,10 @@ absl::Status ConfigReader::ReadSizes() {
   WEIR_ASSIGN_OR_RETURN(config_.context_length, Size("context_length", kMaxContext));
   WEIR_ASSIGN_OR_RETURN(const double epsilon,
                         metadata_.GetFloat(Key("attention.layer_norm_rms_epsilon")));
-  if (!(epsilon > 0 && epsilon < 1)) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(metadata_.source, ": metadata key \"", Key("attention.layer_norm_rms_epsilon"),
-                     "\" is ", epsilon, "; a small number above zero is expected"));
+  // Less is zero as a float, and a row of zeros divided by it is no number.
+  if (!(epsilon >= 1e-30 && epsilon < 1)) {
+    return Refused("attention.layer_norm_rms_epsilon",
+                   absl::StrCat("is ", epsilon, "; a small number above zero is expected"));
   }
   config_.norm_epsilon = static_cast<float>(epsilon);
   config_.activation = architecture_.activation;
@@ -136,9 +140,9 @@ absl::Status ConfigReader::ReadLayers() {
                         PerLayer("feed_forward_length", kMaxFeedForwardColumns));
   for (uint32_t i = 0; i < layer_count_; ++i) {
     if (heads[i] % kv_heads[i] != 0) {
-      return absl::InvalidArgumentError(absl::StrCat(metadata_.source, ": layer ", i, " has ",
-                                                     heads[i], " heads, which ", kv_heads[i],
-                                                     " KV heads do not divide"));
+      return Refused("attention.head_count_kv",
+                     absl::StrCat("gives ", kv_heads[i], " for layer ", i, ", which do not divide ",
+                                  "its ", heads[i], " heads"));
     }
     LayerConfig layer;
     layer.heads = heads[i];
@@ -156,7 +160,8 @@ absl::Status ConfigReader::ReadHeadColumns() {
   if (!has_both && config_.columns % heads != 0) {
     return absl::InvalidArgumentError(absl::StrCat(
         metadata_.source, ": ", config_.columns, " columns are not a multiple of ", heads,
-        " heads, and the file does not give attention.key_length and attention.value_length"));
+        " heads, and the file does not give attention.key_length and attention.value_length",
+        AbslView(kConvertAgain)));
   }
   WEIR_ASSIGN_OR_RETURN(config_.key_columns,
                         SizeOr("attention.key_length", kMaxHeadColumns, config_.columns / heads));
@@ -174,12 +179,21 @@ absl::Status ConfigReader::ReadVocabulary() {
                      "the model itself."));
   }
   if (embedding->dims.size() != 2 || embedding->dims[1] > kMaxVocabulary) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(metadata_.source, ": the tensor token_embd.weight has the shape [",
-                     absl::StrJoin(embedding->dims, ", "), "]; [", config_.columns,
-                     ", vocabulary of at most ", kMaxVocabulary, "] is expected"));
+    return absl::InvalidArgumentError(absl::StrCat(
+        metadata_.source, ": the tensor token_embd.weight has the shape [",
+        absl::StrJoin(embedding->dims, ", "), "]; [", config_.columns, ", vocabulary of at most ",
+        kMaxVocabulary, "] is expected", AbslView(kConvertAgain)));
   }
   config_.vocabulary = static_cast<uint32_t>(embedding->dims[1]);
+  // Fewer tokens than rows are common (padding); a token without a row could not be looked up.
+  const MetadataValue* value = metadata_.Find("tokenizer.ggml.tokens");
+  const auto* tokens = value == nullptr ? nullptr : std::get_if<StringTable>(value);
+  if (tokens != nullptr && tokens->size() > config_.vocabulary) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(metadata_.source, ": the vocabulary (tokenizer.ggml.tokens) has ",
+                     tokens->size(), " entries, but token_embd.weight only ", config_.vocabulary,
+                     " rows", AbslView(kConvertAgain)));
+  }
   config_.tied_output = index_.Find("output.weight") == nullptr;
   return absl::OkStatus();
 }
@@ -197,10 +211,10 @@ absl::Status ConfigReader::ReadWindows() {
     pattern = std::get_if<std::vector<bool>>(value);
     if (pattern == nullptr) {
       WEIR_ASSIGN_OR_RETURN(period, metadata_.GetUint(pattern_key));
-    } else if (pattern->size() < layer_count_) {
-      return absl::InvalidArgumentError(absl::StrCat(metadata_.source, ": metadata key \"",
-                                                     pattern_key, "\" has ", pattern->size(),
-                                                     " values for ", layer_count_, " layers"));
+    } else if (pattern->size() != layer_count_) {
+      return Refused(
+          "attention.sliding_window_pattern",
+          absl::StrCat("has ", pattern->size(), " values for ", layer_count_, " layers"));
     }
   }
   for (uint32_t i = 0; i < layer_count_; ++i) {
@@ -225,9 +239,8 @@ absl::Status ConfigReader::ReadScales() {
   WEIR_ASSIGN_OR_RETURN(
       const double scale,
       metadata_.GetFloatOr(Key("attention.scale"), 1.0 / std::sqrt(double{1} * scaled_columns)));
-  if (!(scale > 0 && scale < 1e3)) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(metadata_.source, ": attention.scale is ", scale, ", which makes no sense"));
+  if (!(scale >= 1e-6 && scale < 1e3)) {
+    return Refused("attention.scale", absl::StrCat("is ", scale, ", which makes no sense"));
   }
   config_.attention_scale = static_cast<float>(scale);
   if (!architecture_.soft_caps) return absl::OkStatus();
@@ -236,8 +249,10 @@ absl::Status ConfigReader::ReadScales() {
   WEIR_ASSIGN_OR_RETURN(const double final_cap,
                         metadata_.GetFloatOr(Key("final_logit_softcapping"), 0));
   if (attention_cap < 0 || attention_cap > 1e6 || final_cap < 0 || final_cap > 1e6) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        metadata_.source, ": soft caps of ", attention_cap, " and ", final_cap, " make no sense"));
+    return absl::InvalidArgumentError(
+        absl::StrCat(metadata_.source, ": soft caps of ", attention_cap, " and ", final_cap,
+                     " (attn_logit_softcapping, final_logit_softcapping) make no sense",
+                     AbslView(kConvertAgain)));
   }
   config_.attention_soft_cap = static_cast<float>(attention_cap);
   config_.final_soft_cap = static_cast<float>(final_cap);
@@ -270,12 +285,13 @@ absl::StatusOr<ModelConfig> MakeModelConfig(const TensorIndex& index) {
   if (!name.ok()) {
     return absl::InvalidArgumentError(
         absl::StrCat(index.metadata.source, ": the file does not say its architecture ",
-                     "(general.architecture). It is damaged, or not a language model."));
+                     "(general.architecture). It is damaged, or not a language model; download it ",
+                     "again, or give the file of the model itself."));
   }
   const Architecture* architecture = FindArchitecture(*name);
   if (architecture == nullptr) {
     return absl::UnimplementedError(
-        absl::StrCat(index.metadata.source, ": the architecture \"", *name,
+        absl::StrCat(index.metadata.source, ": the architecture \"", Printable(*name),
                      "\" is not known. Known: ", KnownArchitectures(), "."));
   }
   return ConfigReader(index, *architecture).Read();

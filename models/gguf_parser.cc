@@ -6,13 +6,13 @@
 #include <utility>
 #include <vector>
 
-#include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/string_view.h"
 #include "io/base.h"
 #include "kernels/dtype.h"
 #include "models/foreign_formats.h"
+#include "models/printable.h"
 
 namespace weir {
 namespace {
@@ -113,6 +113,7 @@ class GgufParser {
   TensorIndex index_;
   uint64_t tensor_count_ = 0;
   uint64_t entry_count_ = 0;
+  uint64_t element_count_ = 0;  // of all arrays so far
   uint64_t alignment_bytes_ = kGgufDefaultAlignment;
 };
 
@@ -146,14 +147,16 @@ absl::Status GgufParser::ParseStart() {
   // The least that one of each can take: a key of one byte with a byte; a name with one dimension.
   constexpr uint64_t kLeastEntryBytes = 8 + 1 + 4 + 1;
   constexpr uint64_t kLeastTensorBytes = 8 + 1 + 4 + 8 + 4 + 8;
-  if (entry_count_ > std::min(GgufLimits::kEntries, cursor_.remaining_bytes() / kLeastEntryBytes)) {
+  if (entry_count_ > std::min(GgufLimits::kKeys, cursor_.remaining_bytes() / kLeastEntryBytes)) {
     return Bad(absl::StrCat("the header announces ", entry_count_,
-                            " metadata keys, more than the file can hold"));
+                            " metadata keys, more than the file can hold or than ",
+                            GgufLimits::kKeys));
   }
   if (tensor_count_ >
-      std::min(GgufLimits::kEntries, cursor_.remaining_bytes() / kLeastTensorBytes)) {
+      std::min(GgufLimits::kTensors, cursor_.remaining_bytes() / kLeastTensorBytes)) {
     return Bad(absl::StrCat("the header announces ", tensor_count_,
-                            " tensors, more than the file can hold"));
+                            " tensors, more than the file can hold or than ",
+                            GgufLimits::kTensors));
   }
   return absl::OkStatus();
 }
@@ -171,7 +174,7 @@ absl::Status GgufParser::ParseMetadata() {
   for (uint64_t i = 0; i < entry_count_; ++i) {
     WEIR_ASSIGN_OR_RETURN(const std::string key, ParseName("a metadata key"));
     if (index_.metadata.Has(key)) {
-      return Bad(absl::StrCat("the metadata key \"", absl::CHexEscape(key), "\" appears twice"));
+      return Bad(absl::StrCat("the metadata key \"", Printable(key), "\" appears twice"));
     }
     WEIR_ASSIGN_OR_RETURN(const uint32_t type, cursor_.TakeNumber<uint32_t>("a metadata type"));
     WEIR_ASSIGN_OR_RETURN(MetadataValue value, ParseValue(type, key));
@@ -197,7 +200,7 @@ absl::StatusOr<MetadataValue> GgufParser::ParseNumber(const std::string& what) {
 }
 
 absl::StatusOr<MetadataValue> GgufParser::ParseValue(uint32_t raw_type, const std::string& key) {
-  const std::string what = absl::StrCat("the value of \"", absl::CHexEscape(key), "\"");
+  const std::string what = absl::StrCat("the value of \"", Printable(key), "\"");
   switch (static_cast<GgufType>(raw_type)) {
     case GgufType::kUint8:
       return ParseNumber<uint8_t, uint64_t>(what);
@@ -239,7 +242,7 @@ absl::StatusOr<MetadataValue> GgufParser::ParseValue(uint32_t raw_type, const st
 }
 
 absl::StatusOr<MetadataValue> GgufParser::ParseArray(const std::string& key) {
-  const std::string what = absl::StrCat("the array \"", absl::CHexEscape(key), "\"");
+  const std::string what = absl::StrCat("the array \"", Printable(key), "\"");
   WEIR_ASSIGN_OR_RETURN(const uint32_t raw_type, cursor_.TakeNumber<uint32_t>(what));
   WEIR_ASSIGN_OR_RETURN(const uint64_t count, cursor_.TakeNumber<uint64_t>(what));
   const auto type = static_cast<GgufType>(raw_type);
@@ -247,10 +250,11 @@ absl::StatusOr<MetadataValue> GgufParser::ParseArray(const std::string& key) {
     return Bad(absl::StrCat(what, " has elements of the unknown type ", raw_type));
   }
   if (type == GgufType::kArray) return Bad(absl::StrCat(what, " is an array of arrays"));
-  if (count > GgufLimits::kArrayElements) {
+  if (count > GgufLimits::kArrayElements - element_count_) {
     return Bad(absl::StrCat(what, " has ", count, " elements; at most ", GgufLimits::kArrayElements,
-                            " are read"));
+                            " are read from all arrays of a file"));
   }
+  element_count_ += count;
   // A string takes at least its length.
   const uint64_t least_bytes =
       count * std::max(FixedBytes(type), uint64_t{1}) * (type == GgufType::kString ? 8 : 1);
@@ -347,7 +351,7 @@ absl::StatusOr<MetadataValue> GgufParser::ParseStrings(uint64_t count, const std
 absl::StatusOr<TensorInfo> GgufParser::ParseTensor(uint64_t number) {
   TensorInfo tensor;
   WEIR_ASSIGN_OR_RETURN(tensor.name, ParseName(absl::StrCat("the name of tensor ", number)));
-  const std::string what = absl::StrCat("tensor \"", absl::CHexEscape(tensor.name), "\"");
+  const std::string what = absl::StrCat("tensor \"", Printable(tensor.name), "\"");
   WEIR_ASSIGN_OR_RETURN(const uint32_t dimensions, cursor_.TakeNumber<uint32_t>(what));
   if (dimensions == 0 || dimensions > GgufLimits::kDimensions) {
     return Bad(absl::StrCat(what, " has ", dimensions, " dimensions; 1 to ",
@@ -369,7 +373,7 @@ absl::StatusOr<TensorInfo> GgufParser::ParseTensor(uint64_t number) {
 }
 
 absl::Status GgufParser::SizeTensor(uint32_t type_id, TensorInfo* tensor) const {
-  const std::string what = absl::StrCat("tensor \"", absl::CHexEscape(tensor->name), "\"");
+  const std::string what = absl::StrCat("tensor \"", Printable(tensor->name), "\"");
   const std::optional<DType> dtype = DTypeFromGgufId(type_id);
   if (!dtype.has_value()) {
     return absl::InvalidArgumentError(
@@ -402,7 +406,7 @@ absl::Status GgufParser::ParseTensors() {
   for (uint64_t i = 0; i < tensor_count_; ++i) {
     WEIR_ASSIGN_OR_RETURN(TensorInfo tensor, ParseTensor(i));
     if (!index_.by_name.emplace(tensor.name, static_cast<uint32_t>(i)).second) {
-      return Bad(absl::StrCat("the tensor \"", absl::CHexEscape(tensor.name), "\" appears twice"));
+      return Bad(absl::StrCat("the tensor \"", Printable(tensor.name), "\" appears twice"));
     }
     index_.tensors.push_back(std::move(tensor));
     WEIR_RETURN_IF_ERROR(CheckHeaderSize());
@@ -417,14 +421,14 @@ absl::Status GgufParser::PlaceTensors() {
     uint64_t end = 0;
     if (!CheckedAdd(data_offset, tensor.offset_bytes, &begin) ||
         !CheckedAdd(begin, tensor.bytes, &end)) {
-      return Bad(absl::StrCat("tensor \"", absl::CHexEscape(tensor.name),
-                              "\" has an offset that overflows"));
+      return Bad(
+          absl::StrCat("tensor \"", Printable(tensor.name), "\" has an offset that overflows"));
     }
     if (end > cursor_.file_bytes()) {
-      return absl::DataLossError(absl::StrCat(
-          cursor_.path(), ": tensor \"", absl::CHexEscape(tensor.name), "\" lies at bytes ", begin,
-          " to ", end, ", but the file has only ", cursor_.file_bytes(),
-          ". The file is truncated (an interrupted download?); download it again."));
+      return absl::DataLossError(
+          absl::StrCat(cursor_.path(), ": tensor \"", Printable(tensor.name), "\" lies at bytes ",
+                       begin, " to ", end, ", but the file has only ", cursor_.file_bytes(),
+                       ". The file is truncated (an interrupted download?); download it again."));
     }
     tensor.offset_bytes = begin;
   }
@@ -441,8 +445,8 @@ absl::Status GgufParser::CheckOverlaps() const {
   for (size_t i = 1; i < by_offset.size(); ++i) {
     const TensorInfo& before = *by_offset[i - 1];
     if (before.offset_bytes + before.bytes > by_offset[i]->offset_bytes) {
-      return Bad(absl::StrCat("the tensors \"", absl::CHexEscape(before.name), "\" and \"",
-                              absl::CHexEscape(by_offset[i]->name), "\" overlap"));
+      return Bad(absl::StrCat("the tensors \"", Printable(before.name), "\" and \"",
+                              Printable(by_offset[i]->name), "\" overlap"));
     }
   }
   return absl::OkStatus();

@@ -34,8 +34,9 @@ inline constexpr uint32_t kGgufDefaultAlignment = 32;
 // Bounds that no real file comes near; they limit what a hostile one can make us allocate.
 struct GgufLimits {
   static constexpr uint64_t kHeaderBytes = uint64_t{256} << 20;
-  static constexpr uint64_t kEntries = 1 << 20;         // metadata keys; tensors
-  static constexpr uint64_t kArrayElements = 1 << 24;   // vocabularies have 2^18
+  static constexpr uint64_t kKeys = 1 << 16;
+  static constexpr uint64_t kTensors = 1 << 18;
+  static constexpr uint64_t kArrayElements = 1 << 23;   // of all arrays; vocabularies have 2^18
   static constexpr uint64_t kNameBytes = 65535;         // keys and tensor names
   static constexpr uint64_t kArrayStringBytes = 65536;  // one token
   static constexpr uint64_t kAlignmentBytes = 1 << 20;

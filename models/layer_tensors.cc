@@ -11,6 +11,7 @@
 #include "absl/strings/string_view.h"
 #include "io/base.h"
 #include "models/architecture.h"
+#include "models/printable.h"
 
 namespace weir {
 namespace {
@@ -144,14 +145,14 @@ absl::Status Binder::CheckShape(const ExpectedTensor& expected, const TensorInfo
     return absl::InvalidArgumentError(absl::StrCat(
         file, ": the tensor ", tensor.name, " has the shape [", absl::StrJoin(tensor.dims, ", "),
         "]; the metadata calls for [", absl::StrJoin(expected.dims, ", "), "]. ",
-        "The file is damaged or was written by a faulty converter."));
+        "The file is damaged or was written by a faulty converter; convert or download it again."));
   }
   const bool is_float = GetDTypeInfo(tensor.dtype).block_elements == 1;
   if (expected.is_vector && !is_float) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(file, ": the tensor ", tensor.name, " is in the format ",
-                     AbslView(GetDTypeInfo(tensor.dtype).name),
-                     "; norms, biases and rope factors must be ", "F32, F16 or BF16"));
+    return absl::InvalidArgumentError(absl::StrCat(
+        file, ": the tensor ", tensor.name, " is in the format ",
+        AbslView(GetDTypeInfo(tensor.dtype).name),
+        "; norms, biases and rope factors must be F32, F16 or BF16. Convert the model ", "again."));
   }
   return absl::OkStatus();
 }
@@ -177,7 +178,8 @@ absl::Status Binder::CheckQkv(uint32_t layer) const {
   if (tensors.fused_qkv != nullptr && has_any) {
     return absl::InvalidArgumentError(
         absl::StrCat(index_.metadata.source, ": layer ", layer,
-                     " has attn_qkv and also attn_q, attn_k or attn_v"));
+                     " has attn_qkv and also attn_q, attn_k or attn_v. The file was written by a ",
+                     "faulty converter; convert or download the model again."));
   }
   if (tensors.fused_qkv != nullptr) return absl::OkStatus();
   const std::string prefix = absl::StrCat("blk.", layer, ".");
@@ -196,7 +198,7 @@ absl::Status Binder::CheckNothingLeft() const {
     // Precomputed frequencies in files of 2023, which every program computes itself.
     if (absl::EndsWith(tensor.name, ".attn_rot_embd")) continue;
     return absl::UnimplementedError(
-        absl::StrCat(index_.files[tensor.file].path, ": the tensor ", tensor.name,
+        absl::StrCat(index_.files[tensor.file].path, ": the tensor ", Printable(tensor.name),
                      " is not part of a ", config_.architecture, " model as weir knows it. ",
                      "Leaving it out would give wrong text, so the file is refused; take one ",
                      "that was converted for the plain architecture."));

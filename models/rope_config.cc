@@ -11,6 +11,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 #include "io/base.h"
+#include "models/printable.h"
 
 namespace weir {
 namespace {
@@ -18,6 +19,12 @@ namespace {
 constexpr std::string_view kShortFactors = "rope_factors_short.weight";
 constexpr std::string_view kLongFactors = "rope_factors_long.weight";
 constexpr std::string_view kDivisors = "rope_freqs.weight";
+
+// What keeps every frequency and magnitude that follows a finite float.
+constexpr double kLeastBase = 1.001;
+constexpr double kMostBase = 1e15;
+constexpr double kLeast = 1e-3;
+constexpr double kMost = 1e6;
 
 enum class Scaling { kNone, kLinear, kYarn, kLongRope };
 constexpr std::pair<std::string_view, Scaling> kScalings[] = {
@@ -51,26 +58,28 @@ class RopeReader {
 
   absl::StatusOr<RopeKeys> Read(uint32_t key_columns, uint32_t context_length) const;
 
+  // A number from `least` to `limit`.
+  absl::StatusOr<double> Between(absl::string_view name, double fallback, double least,
+                                 double limit) const;
+
  private:
   absl::StatusOr<Scaling> ReadScaling() const;
   absl::Status ReadYarn(RopeKeys* keys) const;
   std::string Key(absl::string_view name) const { return absl::StrCat(prefix_, name); }
-  // A number greater than zero and at most `limit`.
-  absl::StatusOr<double> Positive(absl::string_view name, double fallback, double limit) const;
 
   const Metadata& metadata_;
   std::string prefix_;
   bool has_long_factors_;
 };
 
-absl::StatusOr<double> RopeReader::Positive(absl::string_view name, double fallback,
-                                            double limit) const {
+absl::StatusOr<double> RopeReader::Between(absl::string_view name, double fallback, double least,
+                                           double limit) const {
   WEIR_ASSIGN_OR_RETURN(const double value, metadata_.GetFloatOr(Key(name), fallback));
-  if (value > 0 && value <= limit) return value;
+  if (value >= least && value <= limit) return value;
   return absl::InvalidArgumentError(
-      absl::StrCat(metadata_.source, ": metadata key \"", Key(name), "\" is ", value,
-                   ", which makes no sense (more than 0 and at most ", limit, " is expected). ",
-                   "The file is damaged or was written by a faulty converter."));
+      absl::StrCat(metadata_.source, ": metadata key \"", Key(name), "\" is ", value, "; ", least,
+                   " to ", limit, " is expected. The file is damaged or was written by a ",
+                   "faulty converter; convert or download the model again."));
 }
 
 absl::StatusOr<Scaling> RopeReader::ReadScaling() const {
@@ -84,19 +93,20 @@ absl::StatusOr<Scaling> RopeReader::ReadScaling() const {
     if (name == *type) return scaling;
   }
   return absl::UnimplementedError(
-      absl::StrCat(metadata_.source, ": the rope scaling \"", *type,
+      absl::StrCat(metadata_.source, ": the rope scaling \"", Printable(*type),
                    "\" is not known. Known: none, linear, yarn, longrope."));
 }
 
 absl::Status RopeReader::ReadYarn(RopeKeys* keys) const {
-  WEIR_ASSIGN_OR_RETURN(keys->yarn_beta_fast, Positive("scaling.yarn_beta_fast", 32, 1e6));
-  WEIR_ASSIGN_OR_RETURN(keys->yarn_beta_slow, Positive("scaling.yarn_beta_slow", 1, 1e6));
+  WEIR_ASSIGN_OR_RETURN(keys->yarn_beta_fast, Between("scaling.yarn_beta_fast", 32, kLeast, kMost));
+  WEIR_ASSIGN_OR_RETURN(keys->yarn_beta_slow, Between("scaling.yarn_beta_slow", 1, kLeast, kMost));
   WEIR_ASSIGN_OR_RETURN(keys->yarn_extrapolation,
                         metadata_.GetFloatOr(Key("scaling.yarn_ext_factor"), 1));
   WEIR_ASSIGN_OR_RETURN(keys->yarn_log_multiplier,
-                        metadata_.GetFloatOr(Key("scaling.yarn_log_multiplier"), 0));
+                        Between("scaling.yarn_log_multiplier", 0, 0, kMost));
   if (metadata_.Has(Key("scaling.yarn_attn_factor"))) {
-    WEIR_ASSIGN_OR_RETURN(keys->yarn_magnitude, Positive("scaling.yarn_attn_factor", 1, 1e6));
+    WEIR_ASSIGN_OR_RETURN(keys->yarn_magnitude,
+                          Between("scaling.yarn_attn_factor", 1, kLeast, kMost));
   }
   if (keys->yarn_extrapolation < 0 || keys->yarn_extrapolation > 1) keys->yarn_extrapolation = 1;
   return absl::OkStatus();
@@ -109,28 +119,30 @@ absl::StatusOr<RopeKeys> RopeReader::Read(uint32_t key_columns, uint32_t context
   if (rotary == 0 || rotary > key_columns || rotary % 2 != 0) {
     return absl::InvalidArgumentError(absl::StrCat(
         metadata_.source, ": metadata key \"", Key("dimension_count"), "\" is ", rotary,
-        "; an even number up to the ", key_columns, " columns of a head is expected"));
+        "; an even number up to the ", key_columns, " columns of a head is expected. The file is ",
+        "damaged or was written by a faulty converter; convert or download the model again."));
   }
   keys.rotary_columns = static_cast<uint32_t>(rotary);
-  WEIR_ASSIGN_OR_RETURN(keys.base, Positive("freq_base", 10000, 1e15));
+  WEIR_ASSIGN_OR_RETURN(keys.base, Between("freq_base", 10000, kLeastBase, kMostBase));
   WEIR_ASSIGN_OR_RETURN(keys.scaling, ReadScaling());
   // Files of 2023 have the second key. A factor of zero means none.
   const std::string factor_key =
       metadata_.Has(Key("scaling.factor")) ? "scaling.factor" : "scale_linear";
   WEIR_ASSIGN_OR_RETURN(const double raw_factor, metadata_.GetFloatOr(Key(factor_key), 0));
   if (raw_factor != 0) {
-    WEIR_ASSIGN_OR_RETURN(keys.factor, Positive(factor_key, 1, 1e6));
+    WEIR_ASSIGN_OR_RETURN(keys.factor, Between(factor_key, 1, kLeast, kMost));
   }
   if (keys.scaling == Scaling::kNone) keys.factor = 1;
   keys.has_magnitude_factor = metadata_.Has(Key("scaling.attn_factor"));
-  WEIR_ASSIGN_OR_RETURN(keys.magnitude_factor, Positive("scaling.attn_factor", 1, 1e6));
+  WEIR_ASSIGN_OR_RETURN(keys.magnitude_factor, Between("scaling.attn_factor", 1, kLeast, kMost));
   WEIR_ASSIGN_OR_RETURN(
       const uint64_t original,
       metadata_.GetUintOr(Key("scaling.original_context_length"), context_length));
   if (original == 0 || original > (uint64_t{1} << 31)) {
-    return absl::InvalidArgumentError(absl::StrCat(metadata_.source, ": metadata key \"",
-                                                   Key("scaling.original_context_length"), "\" is ",
-                                                   original, ", which makes no sense"));
+    return absl::InvalidArgumentError(absl::StrCat(
+        metadata_.source, ": metadata key \"", Key("scaling.original_context_length"), "\" is ",
+        original, "; 1 to 2^31 is expected. The file is damaged or was written by a faulty ",
+        "converter; convert or download the model again."));
   }
   keys.original_context_length = static_cast<uint32_t>(original);
   if (keys.scaling == Scaling::kYarn) WEIR_RETURN_IF_ERROR(ReadYarn(&keys));
@@ -225,14 +237,8 @@ absl::StatusOr<std::vector<RopeConfig>> MakeRopeConfigs(const TensorIndex& index
   if (architecture.local_rope_base > 0) {
     RopeKeys local = keys;
     local.scaling = Scaling::kNone;
-    WEIR_ASSIGN_OR_RETURN(
-        local.base,
-        index.metadata.GetFloatOr(absl::StrCat(AbslView(architecture.name), ".rope.freq_base_swa"),
-                                  architecture.local_rope_base));
-    if (!(local.base > 0)) {
-      return absl::InvalidArgumentError(
-          absl::StrCat(index.metadata.source, ": rope.freq_base_swa is ", local.base));
-    }
+    WEIR_ASSIGN_OR_RETURN(local.base, reader.Between("freq_base_swa", architecture.local_rope_base,
+                                                     kLeastBase, kMostBase));
     RopeConfig local_rope;
     local_rope.layout = rope.layout;
     local_rope.rotary_columns = rope.rotary_columns;

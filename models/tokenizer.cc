@@ -5,6 +5,7 @@
 #include "absl/strings/str_cat.h"
 #include "io/base.h"
 #include "models/bpe_tokenizer.h"
+#include "models/printable.h"
 #include "models/spm_tokenizer.h"
 #include "models/unigram_tokenizer.h"
 
@@ -40,7 +41,7 @@ absl::StatusOr<std::unique_ptr<Tokenizer>> Tokenizer::Make(Metadata& metadata) {
     known += kind.name;
   }
   return absl::UnimplementedError(
-      absl::StrCat(metadata.source, ": ", AbslView(kKey), " is \"", name,
+      absl::StrCat(metadata.source, ": ", AbslView(kKey), " is \"", Printable(name),
                    "\", a kind of tokenizer that weir does not know. Known ones: ", known, "."));
 }
 

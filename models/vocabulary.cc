@@ -1,6 +1,8 @@
 #include "models/vocabulary.h"
 
 #include <algorithm>
+#include <cmath>
+#include <limits>
 #include <utility>
 #include <variant>
 
@@ -14,6 +16,8 @@ namespace {
 constexpr uint32_t kNoToken = 0xFFFFFFFFu;
 constexpr uint64_t kMaxTokens = uint64_t{1}
                                 << 30;  // ids and the index's slots stay well below 2^32
+// Longer than any real token. Looking for tokens in a text takes time in proportion to the longest.
+constexpr uint64_t kMaxTokenBytes = 4096;
 
 absl::Status Wrong(const Metadata& metadata, std::string_view key, std::string_view what) {
   return absl::InvalidArgumentError(
@@ -48,7 +52,7 @@ absl::StatusOr<Vocabulary> Vocabulary::Make(Metadata& metadata,
   WEIR_RETURN_IF_ERROR(vocabulary.ReadSpecialIds(metadata, defaults));
   WEIR_RETURN_IF_ERROR(vocabulary.ReadFlags(metadata, defaults));
   WEIR_RETURN_IF_ERROR(vocabulary.FindEndOfGeneration(metadata));
-  vocabulary.IndexSpecials();
+  WEIR_RETURN_IF_ERROR(vocabulary.IndexSpecials(metadata.source));
   vocabulary.MarkStrippingTokens(metadata);
   return vocabulary;
 }
@@ -64,6 +68,11 @@ absl::Status Vocabulary::TakeTokens(Metadata& metadata) {
   }
   bool has_empty = false;
   for (size_t i = 0; i < table->size(); ++i) {
+    if ((*table)[i].size() > kMaxTokenBytes) {
+      return Wrong(metadata, kKey,
+                   absl::StrCat("entry ", i, " has ", (*table)[i].size(), " bytes; at most ",
+                                kMaxTokenBytes, " are read"));
+    }
     has_empty = has_empty || (*table)[i].empty();
     max_token_bytes_ = std::max(max_token_bytes_, static_cast<uint32_t>((*table)[i].size()));
   }
@@ -90,7 +99,7 @@ absl::Status Vocabulary::TakeTypes(Metadata& metadata) {
   }
   const auto* types = std::get_if<std::vector<int64_t>>(value.get());
   if (types == nullptr) return Wrong(metadata, kKey, "is not an array of integers");
-  if (types->size() < size()) {
+  if (types->size() != size()) {
     return Wrong(metadata, kKey,
                  absl::StrCat("has ", types->size(), " entries for ", size(), " tokens"));
   }
@@ -108,17 +117,19 @@ absl::Status Vocabulary::TakeScores(Metadata& metadata) {
   const std::unique_ptr<MetadataValue> value = metadata.Take(kKey);
   if (value == nullptr) return absl::OkStatus();
   const auto take = [&](const auto& numbers) {
-    if (numbers.size() < size()) {
+    if (numbers.size() != size()) {
       return Wrong(metadata, kKey,
                    absl::StrCat("has ", numbers.size(), " entries for ", size(), " tokens"));
     }
     scores_.reserve(size());
     for (uint32_t i = 0; i < size(); ++i) {
-      const float score = static_cast<float>(numbers[i]);
+      const auto score = static_cast<double>(numbers[i]);
       // Merging orders by score, and a NaN has no place in an order.
-      if (score != score)
-        return Wrong(metadata, kKey, absl::StrCat("entry ", i, " is not a number"));
-      scores_.push_back(score);
+      if (!(std::abs(score) <= std::numeric_limits<float>::max())) {
+        return Wrong(metadata, kKey,
+                     absl::StrCat("entry ", i, " is ", score, ", which no token can score"));
+      }
+      scores_.push_back(static_cast<float>(score));
     }
     return absl::OkStatus();
   };

@@ -51,8 +51,8 @@ struct Fragment {
 // Immutable after Make: any thread.
 class Vocabulary {
  public:
-  // Moves tokens, scores and types out of `metadata`. Refuses duplicates, arrays that are too short
-  // and special ids that are out of range.
+  // Moves tokens, scores and types out of `metadata`. Refuses duplicates, arrays of other lengths,
+  // texts longer than any real token, scores that are no numbers and special ids out of range.
   static absl::StatusOr<Vocabulary> Make(Metadata& metadata, const VocabularyDefaults& defaults);
 
   uint32_t size() const { return static_cast<uint32_t>(texts_.size()); }
@@ -99,7 +99,7 @@ class Vocabulary {
   absl::Status FindEndOfGeneration(const Metadata& metadata);
   void ApplyTextRules();
   void MarkStrippingTokens(const Metadata& metadata);
-  void IndexSpecials();
+  absl::Status IndexSpecials(const std::string& source);
   bool IsSpecial(TokenId id, bool parse_special) const;
   void CutLength(std::string_view text, const SpecialLength& length, bool parse_special,
                  std::vector<Span>* spans) const;

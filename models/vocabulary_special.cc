@@ -2,6 +2,7 @@
 // a text. The texts and rules are those of llama.cpp (src/llama-vocab.cpp), facts about the models
 // in circulation that GGUF metadata does not carry.
 #include <algorithm>
+#include <iterator>
 #include <string>
 #include <utility>
 
@@ -14,6 +15,9 @@
 
 namespace weir {
 namespace {
+
+// A text is searched once for each length that a special token has: bounds the time that takes.
+constexpr size_t kMaxSpecialBytes = 512;
 
 constexpr std::string_view kEndTexts[] = {"<|eot_id|>",
                                           "<|im_end|>",
@@ -164,22 +168,25 @@ bool Vocabulary::IsSpecial(TokenId id, bool parse_special) const {
   return parse_special && (type == TokenType::kControl || type == TokenType::kUnknown);
 }
 
-void Vocabulary::IndexSpecials() {
+absl::Status Vocabulary::IndexSpecials(const std::string& source) {
+  std::vector<SpecialLength> by_length(kMaxSpecialBytes + 1);
   for (TokenId id = 0; InRange(id); ++id) {
     if (!IsSpecial(id, true)) continue;
     const std::string_view text = Text(id);
-    const uint32_t bytes = static_cast<uint32_t>(text.size());
-    auto found = absl::c_find_if(
-        special_lengths_, [&](const SpecialLength& length) { return length.bytes == bytes; });
-    if (found == special_lengths_.end()) {
-      special_lengths_.push_back({.bytes = bytes, .has_user_defined = false, .first_bytes = {}});
-      found = special_lengths_.end() - 1;
+    if (text.size() > kMaxSpecialBytes) {
+      return absl::InvalidArgumentError(absl::StrCat(
+          source, ": tokenizer.ggml.tokens entry ", id, " is a special token of ", text.size(),
+          " bytes; at most ", kMaxSpecialBytes, " are looked for in a text. The file's vocabulary ",
+          "is damaged or was converted wrongly: convert or download it again."));
     }
-    found->first_bytes.set(static_cast<unsigned char>(text[0]));
-    found->has_user_defined |= Type(id) == TokenType::kUserDefined;
+    SpecialLength& length = by_length[text.size()];
+    length.bytes = static_cast<uint32_t>(text.size());
+    length.first_bytes.set(static_cast<unsigned char>(text[0]));
+    length.has_user_defined |= Type(id) == TokenType::kUserDefined;
   }
-  absl::c_sort(special_lengths_,
-               [](const SpecialLength& a, const SpecialLength& b) { return a.bytes > b.bytes; });
+  std::copy_if(by_length.rbegin(), by_length.rend(), std::back_inserter(special_lengths_),
+               [](const SpecialLength& length) { return length.bytes > 0; });
+  return absl::OkStatus();
 }
 
 Vocabulary::Span Vocabulary::Widen(std::string_view text, Span span, size_t lowest,

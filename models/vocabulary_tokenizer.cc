@@ -7,8 +7,9 @@
 namespace weir {
 namespace {
 
-// Positions inside a fragment are 32 bits wide.
-constexpr size_t kMaxFragmentBytes = size_t{1} << 30;
+// Positions inside a fragment are 32 bits wide, and normalising makes a text up to 128 times longer
+// (charsmap.cc). No context holds the tokens of a text as long as this.
+constexpr size_t kMaxFragmentBytes = size_t{1} << 24;
 
 int HexDigit(char c) {
   if (c >= '0' && c <= '9') return c - '0';

@@ -32,7 +32,7 @@ class VocabularyTokenizer : public Tokenizer {
 
   const Vocabulary& vocabulary() const { return vocabulary_; }
 
-  // Appends the ids of a text without special tokens, of at least one byte and at most 1 GiB.
+  // Appends the ids of a text without special tokens, of at least one byte and at most 16 MiB.
   // `starts_words`: it begins the text or follows a special token.
   virtual void EncodePlain(std::string_view text, bool starts_words,
                            std::vector<TokenId>* ids) const = 0;

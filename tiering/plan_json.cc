@@ -15,6 +15,9 @@ using Json = nlohmann::json;
 constexpr uint64_t kMaxPlanBytes = uint64_t{1} << 48;
 constexpr uint64_t kMaxSlotBytes = uint64_t{1} << 40;
 constexpr uint64_t kMaxSlotsInFile = 1 << 20;
+constexpr size_t kMaxFileBytes = size_t{16} << 20;  // 100,000 blocks
+constexpr int kMaxDepth = 4;                        // of objects and arrays in a plan
+constexpr absl::string_view kMakeNew = ". Make a new one with `weir plan MODEL --json FILE`";
 
 // Reads unsigned fields of one object; remembers the first error so that callers check once.
 class Fields {
@@ -36,8 +39,8 @@ class Fields {
 
  private:
   uint64_t Fail(const char* name, const std::string& expected) {
-    *status_ =
-        absl::InvalidArgumentError(absl::StrCat(where_, "field '", name, "': expected ", expected));
+    *status_ = absl::InvalidArgumentError(
+        absl::StrCat(where_, "field '", name, "': expected ", expected, kMakeNew));
     return 0;
   }
 
@@ -51,7 +54,8 @@ const Json& ObjectAt(const Json& parent, const char* name, const std::string& so
   const auto it = parent.find(name);
   if (it != parent.end() && it->is_object()) return *it;
   if (status->ok()) {
-    *status = absl::InvalidArgumentError(absl::StrCat(source, ": expected an object '", name, "'"));
+    *status = absl::InvalidArgumentError(
+        absl::StrCat(source, ": expected an object '", name, "'", kMakeNew));
   }
   return parent;  // not read: the error is set
 }
@@ -71,13 +75,15 @@ std::string_view TierName(Tier tier) {
 absl::Status ParsePlacements(const Json& document, const std::string& source, Plan* plan) {
   const auto blocks = document.find("blocks");
   if (blocks == document.end() || !blocks->is_array()) {
-    return absl::InvalidArgumentError(absl::StrCat(source, ": expected an array 'blocks'"));
+    return absl::InvalidArgumentError(
+        absl::StrCat(source, ": expected an array 'blocks'", kMakeNew));
   }
   plan->placements.reserve(blocks->size());
   for (size_t i = 0; i < blocks->size(); ++i) {
     const Json& entry = (*blocks)[i];
     const std::string where = absl::StrCat(source, ": block ", i, ": ");
-    if (!entry.is_object()) return absl::InvalidArgumentError(where + "expected an object");
+    if (!entry.is_object())
+      return absl::InvalidArgumentError(absl::StrCat(where, "expected an object", kMakeNew));
     Placement placement;
     const auto home = entry.find("home");
     const bool is_text = home != entry.end() && home->is_string();
@@ -87,7 +93,8 @@ absl::Status ParsePlacements(const Json& document, const std::string& source, Pl
           where + "home 'device' needs an accelerator, and this build has none");
     }
     if (tier != "disk" && tier != "host") {
-      return absl::InvalidArgumentError(where + "field 'home': expected \"disk\" or \"host\"");
+      return absl::InvalidArgumentError(
+          absl::StrCat(where, "field 'home': expected \"disk\" or \"host\"", kMakeNew));
     }
     if (tier == "host") {
       absl::Status status;
@@ -144,7 +151,16 @@ std::string PlanToJson(const Program& program, const Plan& plan) {
 }
 
 absl::StatusOr<Plan> ParsePlanJson(const std::string& text, const std::string& source) {
-  const Json document = Json::parse(text, nullptr, /*allow_exceptions=*/false);
+  if (text.size() > kMaxFileBytes) {
+    return absl::InvalidArgumentError(absl::StrCat(source, ": ", text.size(),
+                                                   " bytes are too many for a plan (at most ",
+                                                   kMaxFileBytes, " are read)", kMakeNew));
+  }
+  // What is nested deeper than a plan is dropped at once, so that it takes no memory.
+  const auto is_shallow = [](int depth, Json::parse_event_t, const Json&) {
+    return depth <= kMaxDepth;
+  };
+  const Json document = Json::parse(text, is_shallow, /*allow_exceptions=*/false);
   if (document.is_discarded() || !document.is_object() || !document.contains("weir_plan")) {
     return absl::InvalidArgumentError(absl::StrCat(
         source, ": not a plan (expected the JSON that `weir plan MODEL --json FILE` writes)"));
@@ -153,8 +169,8 @@ absl::StatusOr<Plan> ParsePlanJson(const std::string& text, const std::string& s
   Fields top(document, source + ": ", &status);
   const uint64_t version = top.Uint("weir_plan", UINT32_MAX);
   if (status.ok() && version != 1) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(source, ": plan version ", version, ", this program reads version 1"));
+    return absl::InvalidArgumentError(absl::StrCat(source, ": plan version ", version,
+                                                   ", this program reads version 1", kMakeNew));
   }
   Plan plan;
   plan.dram_budget_bytes = top.Uint("dram_budget_bytes", kMaxPlanBytes);
@@ -180,7 +196,7 @@ absl::StatusOr<Plan> ParsePlanJson(const std::string& text, const std::string& s
                               : "";
   if (hex.size() != 16 || hex.find_first_not_of("0123456789abcdef") != std::string::npos) {
     return absl::InvalidArgumentError(
-        absl::StrCat(source, ": field 'fingerprint': expected 16 hexadecimal digits"));
+        absl::StrCat(source, ": field 'fingerprint': expected 16 hexadecimal digits", kMakeNew));
   }
   for (char digit : hex) {
     plan.fingerprint = plan.fingerprint << 4 |
@@ -188,9 +204,9 @@ absl::StatusOr<Plan> ParsePlanJson(const std::string& text, const std::string& s
   }
   WEIR_RETURN_IF_ERROR(ParsePlacements(document, source, &plan));
   if (plan.dram_bytes() > plan.dram_budget_bytes) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(source, ": what the plan takes (", plan.dram_bytes(),
-                     " bytes) is more than its own budget (", plan.dram_budget_bytes, " bytes)"));
+    return absl::InvalidArgumentError(absl::StrCat(
+        source, ": what the plan takes (", plan.dram_bytes(),
+        " bytes) is more than its own budget (", plan.dram_budget_bytes, " bytes)", kMakeNew));
   }
   return plan;
 }

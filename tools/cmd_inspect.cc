@@ -15,6 +15,7 @@
 #include "io/base.h"
 #include "models/gguf.h"
 #include "models/layer_tensors.h"
+#include "models/printable.h"
 #include "tools/exit_codes.h"
 #include "tools/model_path.h"
 #include "tools/output_file.h"
@@ -132,7 +133,7 @@ nlohmann::json ValueAsJson(const MetadataValue& value) {
 std::string DescribeTensors(const TensorIndex& index) {
   std::string text = "\nTensors (name, format, shape [columns, rows], file offset, bytes)\n";
   for (const TensorInfo& tensor : index.tensors) {
-    absl::StrAppendFormat(&text, "  %-40s %-7s %-18s %14d %12d\n", tensor.name,
+    absl::StrAppendFormat(&text, "  %-40s %-7s %-18s %14d %12d\n", Printable(tensor.name),
                           AbslView(GetDTypeInfo(tensor.dtype).name),
                           absl::StrCat("[", absl::StrJoin(tensor.dims, ", "), "]"),
                           tensor.offset_bytes, tensor.bytes);
@@ -177,7 +178,7 @@ std::string DescribeModel(const TensorIndex& index, bool with_tensors) {
   if (!why_not.empty()) absl::StrAppend(&text, "Cannot be run: ", why_not, "\n");
   absl::StrAppend(&text, "\nMetadata\n");
   for (const auto& [key, value] : index.metadata.entries()) {
-    absl::StrAppend(&text, "  ", absl::Utf8SafeCEscape(key), " = ", ShowValue(value), "\n");
+    absl::StrAppend(&text, "  ", Printable(key), " = ", ShowValue(value), "\n");
   }
   absl::StrAppend(&text, "\nBytes per layer\n", DescribeLayers(totals), "\nBytes per format\n");
   for (const auto& [dtype, sums] : totals.bytes_of_format) {
