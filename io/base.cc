@@ -96,6 +96,14 @@ absl::StatusOr<uint64_t> ParseBytes(std::string_view text) {
   return bytes;
 }
 
+std::string FormatDuration(int64_t duration_ns) {
+  const auto ns = static_cast<double>(duration_ns);
+  if (duration_ns < 1'000) return absl::StrCat(duration_ns, " ns");
+  if (duration_ns < 1'000'000) return absl::StrFormat("%.4g us", ns * 1e-3);
+  if (duration_ns < 1'000'000'000) return absl::StrFormat("%.4g ms", ns * 1e-6);
+  return absl::StrFormat("%.4g s", ns * 1e-9);
+}
+
 std::string FormatBytes(uint64_t bytes) {
   constexpr std::array<const char*, 5> kNames = {"KiB", "MiB", "GiB", "TiB", "PiB"};
   if (bytes < kKiB) return absl::StrCat(bytes, " B");

@@ -62,6 +62,8 @@ inline absl::string_view AbslView(std::string_view text) { return {text.data(), 
 
 // 419430400 -> "400.0 MiB".
 std::string FormatBytes(uint64_t bytes);
+// 1500000000 -> "1.5 s".
+std::string FormatDuration(int64_t duration_ns);
 
 }  // namespace weir
 

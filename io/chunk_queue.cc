@@ -51,9 +51,10 @@ void ChunkQueue::Add(ReadOp* op, int64_t now_ns) {
   op->reader_state = state;
   pending_[(pending_first_ + pending_count_) % pending_.size()] = state;
   ++pending_count_;
+  if (stuck_ > 0) GiveUpPending(now_ns);
 }
 
-ChunkQueue::Chunk* ChunkQueue::Next() {
+ChunkQueue::Chunk* ChunkQueue::Next(int64_t now_ns) {
   if (!has_pending()) return nullptr;
   OpState* const state = pending_[pending_first_];
   ReadOp* const op = state->op;
@@ -61,23 +62,52 @@ ChunkQueue::Chunk* ChunkQueue::Next() {
   free_chunks_.pop_back();
   ++chunks_in_flight_;
   const uint64_t chunk_bytes = AlignUp(options_.chunk_bytes, op->file->alignment_bytes());
+  *chunk = Chunk();
   chunk->op = op;
   chunk->start_bytes = state->next_start_bytes;
+  chunk->start_ns = now_ns;
   const uint64_t bytes = std::min(chunk_bytes, op->bytes - chunk->start_bytes);
   chunk->progress = ReadProgress::Begin(*op->file, op->offset_bytes + chunk->start_bytes, bytes);
   ++state->outstanding;
   state->next_start_bytes += bytes;
   if (state->next_start_bytes == op->bytes) {
     state->is_split = true;
-    pending_first_ = (pending_first_ + 1) % pending_.size();
-    --pending_count_;
+    DropFirstPending();
   }
   return chunk;
 }
 
+void ChunkQueue::DropFirstPending() {
+  pending_first_ = (pending_first_ + 1) % pending_.size();
+  --pending_count_;
+}
+
 ReadStep ChunkQueue::Complete(Chunk* chunk, int64_t result, int64_t now_ns) {
-  const ReadStep step = Advance(&chunk->progress, result, &stats_);
-  if (step == ReadStep::kAgain) return step;
+  if (chunk->is_abandoned) {
+    *chunk = Chunk();
+    free_chunks_.push_back(chunk);
+    --chunks_in_flight_;
+    --stuck_;
+    return ReadStep::kFailed;
+  }
+  ReadStep step = Advance(&chunk->progress, result, &stats_);
+  if (chunk->is_overdue && step != ReadStep::kDone) {  // cancelled, or too late for another attempt
+    chunk->progress.error = kNoAnswer;
+    step = ReadStep::kFailed;
+  }
+  if (step == ReadStep::kAgain) {
+    chunk->start_ns = now_ns;
+    chunk->is_answered = false;
+    return step;
+  }
+  EndChunk(chunk, step, now_ns);
+  *chunk = Chunk();
+  free_chunks_.push_back(chunk);
+  --chunks_in_flight_;
+  return step;
+}
+
+void ChunkQueue::EndChunk(Chunk* chunk, ReadStep step, int64_t now_ns) {
   OpState* const state = static_cast<OpState*>(chunk->op->reader_state);
   const ReadProgress& progress = chunk->progress;
   const uint64_t end_bytes = chunk->start_bytes + progress.got_bytes;
@@ -89,21 +119,66 @@ ReadStep ChunkQueue::Complete(Chunk* chunk, int64_t result, int64_t now_ns) {
   if (step == ReadStep::kFailed && !state->is_split) {
     WEIR_CHECK(pending_[pending_first_] == state);
     state->is_split = true;
-    pending_first_ = (pending_first_ + 1) % pending_.size();
-    --pending_count_;
+    DropFirstPending();
   }
-  free_chunks_.push_back(chunk);
-  --chunks_in_flight_;
   --state->outstanding;
   if (state->outstanding == 0 && state->is_split) FinishOp(state, now_ns);
-  return step;
+}
+
+int64_t ChunkQueue::DeadlineNs(const Chunk& chunk) const {
+  return chunk.start_ns + (chunk.is_overdue ? kCancelGraceNs : options_.CurrentTimeoutNs());
+}
+
+int64_t ChunkQueue::NextDeadlineNs() const {
+  int64_t next_ns = std::numeric_limits<int64_t>::max();
+  if (chunks_in_flight_ == stuck_) return next_ns;
+  for (const Chunk& chunk : chunks_) {
+    if (chunk.op != nullptr && !chunk.is_answered) next_ns = std::min(next_ns, DeadlineNs(chunk));
+  }
+  return next_ns;
+}
+
+ChunkQueue::Chunk* ChunkQueue::FindOverdue(int64_t now_ns) {
+  if (chunks_in_flight_ == stuck_) return nullptr;
+  for (Chunk& chunk : chunks_) {
+    const bool is_waiting = chunk.op != nullptr && !chunk.is_answered;
+    if (is_waiting && now_ns >= DeadlineNs(chunk)) return &chunk;
+  }
+  return nullptr;
+}
+
+void ChunkQueue::GrantGrace(Chunk* chunk, int64_t now_ns) {
+  chunk->is_overdue = true;
+  chunk->start_ns = now_ns;
+}
+
+void ChunkQueue::Abandon(Chunk* chunk, int64_t now_ns) {
+  chunk->progress.error = kNoAnswer;
+  ++stuck_;
+  EndChunk(chunk, ReadStep::kFailed, now_ns);
+  chunk->op = nullptr;
+  chunk->is_abandoned = true;
+  GiveUpPending(now_ns);
+}
+
+void ChunkQueue::GiveUpPending(int64_t now_ns) {
+  while (pending_count_ > 0) {
+    OpState* const state = pending_[pending_first_];
+    state->is_split = true;
+    if (state->next_start_bytes <= state->end_bytes) {
+      state->end_bytes = state->next_start_bytes;
+      state->error = kNoAnswer;
+    }
+    DropFirstPending();
+    if (state->outstanding == 0) FinishOp(state, now_ns);
+  }
 }
 
 void ChunkQueue::FinishOp(OpState* state, int64_t now_ns) {
   ReadOp* const op = state->op;
   op->got_bytes = state->end_bytes;
   op->done_ns = now_ns;
-  op->status = FinalStatus(*op, state->end_bytes, state->error);
+  op->status = FinalStatus(*op, state->end_bytes, state->error, options_.CurrentTimeoutNs());
   op->reader_state = nullptr;
   ++stats_.ops_done;
   if (!op->status.ok()) ++stats_.failures;

@@ -1,21 +1,24 @@
-// The grammar of ParseFaultOptions; see io/fault_reader.h.
+#include "io/fault_options.h"
+
 #include <vector>
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "io/base.h"
-#include "io/fault_reader.h"
 #include "io/quantities.h"
 
 namespace weir {
 namespace {
 
+constexpr double kMaxSlowFactor = 1000;
+
 absl::Status BadFault(absl::string_view setting, absl::string_view reason) {
   return absl::InvalidArgumentError(
       absl::StrCat("fault setting \"", setting, "\": ", reason,
-                   ". Write for example seed=7,short=5%,spike=5%:20ms,eio=1%,eio_forever=0; "
-                   "known: seed, short, again, spike, eio, eio_forever, reorder."));
+                   ". Write for example seed=7,short=5%,spike=5%:20ms,eio=1%,unplug_at=500; "
+                   "known: seed, short, again, spike, eio, eio_forever, eio_at, reorder, stuck, "
+                   "stuck_at, slow, slow_from, unplug_at."));
 }
 
 bool TakeShare(absl::string_view text, double* share) {
@@ -41,6 +44,35 @@ absl::Status ParseSpike(absl::string_view setting, absl::string_view value, Faul
   return absl::OkStatus();
 }
 
+bool TakeFactor(absl::string_view text, double* factor) {
+  return absl::ConsumePrefix(&text, "x") && absl::SimpleAtod(text, factor) && *factor >= 1 &&
+         *factor <= kMaxSlowFactor;
+}
+
+// "P:xF" of slow and "N:xF" of slow_from.
+absl::Status ParseSlow(absl::string_view setting, absl::string_view name, absl::string_view value,
+                       FaultOptions* options) {
+  const bool is_share = name == "slow";
+  const std::vector<absl::string_view> parts = absl::StrSplit(value, ':');
+  const bool is_good = is_share ? TakeShare(parts[0], &options->slow_share)
+                                : absl::SimpleAtoi(parts[0], &options->slow_from);
+  if (parts.size() > 2 || !is_good) {
+    return BadFault(setting, is_share ? "the share must be 0% to 100%, or 0 to 1"
+                                      : "it must be the number of an operation");
+  }
+  double* const factor = is_share ? &options->slow_factor : &options->slow_from_factor;
+  if (parts.size() == 1 || TakeFactor(parts[1], factor)) return absl::OkStatus();
+  return BadFault(setting, "the factor must be x1 to x1000");
+}
+
+// "name=N" of those that count operations; null when `name` is none of them.
+uint64_t* OpNumber(absl::string_view name, FaultOptions* options) {
+  if (name == "eio_at") return &options->eio_at;
+  if (name == "stuck_at") return &options->stuck_at;
+  if (name == "unplug_at") return &options->unplug_at;
+  return nullptr;
+}
+
 absl::Status ParseSetting(absl::string_view setting, absl::string_view name,
                           absl::string_view value, FaultOptions* options) {
   if (name == "seed") {
@@ -48,12 +80,18 @@ absl::Status ParseSetting(absl::string_view setting, absl::string_view name,
     return BadFault(setting, "the seed must be a whole number that fits 64 bits");
   }
   if (name == "spike") return ParseSpike(setting, value, options);
+  if (name == "slow" || name == "slow_from") return ParseSlow(setting, name, value, options);
+  if (uint64_t* const number = OpNumber(name, options)) {
+    if (absl::SimpleAtoi(value, number)) return absl::OkStatus();
+    return BadFault(setting, "it must be the number of an operation");
+  }
   double* share = nullptr;
   if (name == "short") share = &options->short_share;
   if (name == "again") share = &options->again_share;
   if (name == "eio") share = &options->eio_share;
   if (name == "eio_forever") share = &options->eio_forever_share;
   if (name == "reorder") share = &options->reorder_share;
+  if (name == "stuck") share = &options->stuck_share;
   if (share == nullptr) return BadFault(setting, "unknown name");
   if (TakeShare(value, share)) return absl::OkStatus();
   return BadFault(setting, "the share must be 0% to 100%, or 0 to 1");

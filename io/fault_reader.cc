@@ -21,6 +21,8 @@ enum Salt : uint64_t {
   kSaltEioCount,
   kSaltEioForever,
   kSaltReorder,
+  kSaltStuck,
+  kSaltSlow,
 };
 
 // The finalizer of SplitMix64 (Steele, Lea, Flood 2014): every input bit reaches every output bit.
@@ -36,8 +38,9 @@ constexpr uint32_t kForever = std::numeric_limits<uint32_t>::max();
 }  // namespace
 
 FaultReader::FaultReader(std::unique_ptr<Reader> wrapped, const FaultOptions& options,
-                         const Clock* clock)
+                         const Clock* clock, const ReaderOptions& limits)
     : options_(options),
+      limits_(limits),
       clock_(clock),
       name_(absl::StrCat("fault(", AbslView(wrapped->name()), ")")),
       slots_(wrapped->capacity()),
@@ -70,9 +73,12 @@ void FaultReader::Submit(ReadOp* op) {
   slot->sequence = next_sequence_++;
   slot->attempt = 0;
   slot->is_held = false;
+  slot->is_stuck =
+      slot->sequence == options_.stuck_at || Draw(*slot, kSaltStuck) < options_.stuck_share;
   slot->release_ns = 0;
   slot->eio_left = 0;
-  if (Draw(*slot, kSaltEioForever) < options_.eio_forever_share) {
+  const bool is_gone = slot->sequence >= options_.unplug_at || slot->sequence == options_.eio_at;
+  if (is_gone || Draw(*slot, kSaltEioForever) < options_.eio_forever_share) {
     slot->eio_left = kForever;
   } else if (Draw(*slot, kSaltEio) < options_.eio_share) {
     slot->eio_left = 1 + static_cast<uint32_t>(Draw(*slot, kSaltEioCount) * kMaxEioRetries);
@@ -82,7 +88,33 @@ void FaultReader::Submit(ReadOp* op) {
   op->submit_ns = clock_->NowNs();
   op->done_ns = 0;
   op->reader_state = slot;
-  StartAttempts(slot);
+  if (stuck_ > 0) {
+    slot->is_stuck = false;
+    ++own_stats_.ops_done;
+    GiveUp(slot);
+    finished_.push_back(slot);
+  } else if (slot->is_stuck) {
+    slot->release_ns = std::numeric_limits<int64_t>::max();
+    ++fault_stats_.stuck;
+    ++own_stats_.ops_done;
+    finished_.push_back(slot);
+  } else {
+    StartAttempts(slot);
+  }
+}
+
+int64_t FaultReader::DeadlineNs(const Slot& slot) const {
+  return slot.op->submit_ns + limits_.CurrentTimeoutNs();
+}
+
+// Ends an op that is in no Reader's hands.
+void FaultReader::GiveUp(Slot* slot) {
+  if (slot->op->status.ok()) ++own_stats_.failures;
+  slot->op->got_bytes = 0;
+  slot->op->status = FinalStatus(*slot->op, 0, kNoAnswer, limits_.CurrentTimeoutNs());
+  slot->is_held = false;
+  slot->release_ns = 0;
+  if (std::exchange(slot->is_stuck, false)) ++stuck_;
 }
 
 int FaultReader::InjectedError(Slot* slot) {
@@ -101,7 +133,7 @@ void FaultReader::StartAttempts(Slot* slot) {
     ++slot->attempt;
     if (Advance(&slot->progress, -error, &own_stats_) == ReadStep::kFailed) {
       const uint64_t got_bytes = slot->progress.got_bytes;
-      return Finish(slot, FinalStatus(*slot->op, got_bytes, error), got_bytes);
+      return Finish(slot, FinalStatus(*slot->op, got_bytes, error, 0), got_bytes);
     }
   }
   SubmitAttempt(slot);
@@ -145,24 +177,50 @@ void FaultReader::OnAttemptDone(Slot* slot) {
   const ReadStep step = Advance(&slot->progress, static_cast<int64_t>(inner.got_bytes), &counted);
   own_stats_.short_reads += counted.short_reads;
   if (step == ReadStep::kAgain) return StartAttempts(slot);
-  Finish(slot, FinalStatus(*slot->op, slot->progress.got_bytes, 0), slot->progress.got_bytes);
+  Finish(slot, FinalStatus(*slot->op, slot->progress.got_bytes, 0, 0), slot->progress.got_bytes);
 }
 
 void FaultReader::Finish(Slot* slot, absl::Status status, uint64_t got_bytes) {
   slot->op->status = std::move(status);
   slot->op->got_bytes = got_bytes;
-  slot->attempt = 0;  // these two draws are for the op, not for an attempt
+  Delay(slot);
+  ++own_stats_.ops_done;
+  if (!slot->op->status.ok()) ++own_stats_.failures;
+  finished_.push_back(slot);
+}
+
+// The wrapped disk spends the time between two ops that end on the second of them (or, where it had
+// nothing to do before, the time since that one's Submit). A disk slower by a factor spends so much
+// more, on one after the other.
+int64_t FaultReader::SlowedUntilNs(const ReadOp& op, int64_t now_ns) {
+  const int64_t begin_ns = std::max(last_finish_ns_, op.submit_ns);
+  const double took_ns = static_cast<double>(now_ns - begin_ns) * options_.slow_from_factor;
+  slow_until_ns_ = std::max(slow_until_ns_, begin_ns) + static_cast<int64_t>(took_ns);
+  return slow_until_ns_;
+}
+
+void FaultReader::Delay(Slot* slot) {
+  const int64_t now_ns = clock_->NowNs();
+  if (slot->sequence >= options_.slow_from) {
+    slot->release_ns = SlowedUntilNs(*slot->op, now_ns);
+    ++fault_stats_.slowed;
+  }
+  last_finish_ns_ = now_ns;
+  slot->attempt = 0;  // these draws are for the op, not for an attempt
+  if (Draw(*slot, kSaltSlow) < options_.slow_share) {
+    const auto took_ns = static_cast<double>(now_ns - slot->op->submit_ns);
+    const auto more_ns = static_cast<int64_t>(took_ns * (options_.slow_factor - 1));
+    slot->release_ns = std::max(slot->release_ns, now_ns + more_ns);
+    ++fault_stats_.slowed;
+  }
   if (Draw(*slot, kSaltSpike) < options_.spike_share) {
-    slot->release_ns = clock_->NowNs() + options_.spike_ns;
+    slot->release_ns = std::max(slot->release_ns, now_ns) + options_.spike_ns;
     ++fault_stats_.spikes;
   }
   if (Draw(*slot, kSaltReorder) < options_.reorder_share) {
     slot->is_held = true;
     ++fault_stats_.reorders;
   }
-  ++own_stats_.ops_done;
-  if (!slot->op->status.ok()) ++own_stats_.failures;
-  finished_.push_back(slot);
 }
 
 void FaultReader::Harvest(int64_t timeout_ns) {
@@ -174,6 +232,7 @@ size_t FaultReader::ReleaseReady(absl::Span<ReadOp*> done, int64_t now_ns) {
   size_t count = 0;
   size_t kept = 0;
   for (Slot* const slot : finished_) {
+    if (slot->release_ns > now_ns && now_ns >= DeadlineNs(*slot)) GiveUp(slot);
     if (slot->is_held || slot->release_ns > now_ns || count == done.size()) {
       finished_[kept++] = slot;
       continue;
@@ -195,8 +254,9 @@ size_t FaultReader::Release(absl::Span<ReadOp*> done) {
   const int64_t now_ns = clock_->NowNs();
   const size_t count = ReleaseReady(done, now_ns);
   if (count > 0 || finished_.empty() || finished_.size() < in_flight_) return count;
-  const bool all_held = std::all_of(finished_.begin(), finished_.end(),
-                                    [](const Slot* slot) { return slot->is_held; });
+  const bool all_held = std::all_of(finished_.begin(), finished_.end(), [](const Slot* slot) {
+    return slot->is_held || slot->is_stuck;
+  });
   if (!all_held) return 0;
   // Nothing is left that could overtake them but each other: the last becomes the first.
   std::reverse(finished_.begin(), finished_.end());
@@ -207,7 +267,8 @@ size_t FaultReader::Release(absl::Span<ReadOp*> done) {
 int64_t FaultReader::EarliestReleaseNs() const {
   int64_t earliest_ns = std::numeric_limits<int64_t>::max();
   for (const Slot* const slot : finished_) {
-    if (!slot->is_held) earliest_ns = std::min(earliest_ns, slot->release_ns);
+    if (slot->is_held) continue;
+    earliest_ns = std::min({earliest_ns, slot->release_ns, DeadlineNs(*slot)});
   }
   return earliest_ns;
 }

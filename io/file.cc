@@ -35,6 +35,10 @@ absl::Status RefuseIrregular(const std::string& path, mode_t mode) {
       absl::StrCat(path, " is ", KindOfFile(mode), "; name a regular file instead"));
 }
 
+int64_t Nanoseconds(int64_t seconds, int64_t nanoseconds) {
+  return seconds * 1'000'000'000 + nanoseconds;
+}
+
 absl::Status OpenFailure(const std::string& path, int error) {
   return absl::ErrnoToStatus(error, absl::StrCat("cannot open ", path));
 }
@@ -101,6 +105,7 @@ absl::Status File::OpenDescriptors(FileMode mode) {
   if (fstat(buffered_descriptor_, &info) != 0) return OpenFailure(path_, errno);
   WEIR_RETURN_IF_ERROR(RefuseIrregular(path_, info.st_mode));
   size_bytes_ = static_cast<uint64_t>(info.st_size);
+  modified_ns_ = Nanoseconds(info.st_mtim.tv_sec, info.st_mtim.tv_nsec);
   if (mode == FileMode::kBuffered) {
     buffered_reason_ = "buffered reads were asked for";
   } else {
@@ -137,6 +142,24 @@ absl::StatusOr<std::string> File::TryDirect(uint64_t device, uint64_t inode) {
 File::~File() {
   if (descriptor_ >= 0 && descriptor_ != buffered_descriptor_) close(descriptor_);
   if (buffered_descriptor_ >= 0) close(buffered_descriptor_);
+}
+
+absl::Status File::CheckUnchanged() const {
+  struct statx info = {};
+  if (statx(buffered_descriptor_, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_SIZE | STATX_MTIME,
+            &info) != 0) {
+    return absl::ErrnoToStatus(errno, absl::StrCat("cannot look at ", path_));
+  }
+  if (info.stx_size != size_bytes_) {
+    return absl::DataLossError(absl::StrCat(
+        path_, ": it had ", size_bytes_, " bytes when it was opened and has ", info.stx_size,
+        " now: it was changed while it was read. Run again once it is whole"));
+  }
+  if (Nanoseconds(info.stx_mtime.tv_sec, info.stx_mtime.tv_nsec) == modified_ns_) {
+    return absl::OkStatus();
+  }
+  return absl::DataLossError(absl::StrCat(
+      path_, ": it was written to while it was read. Run again once nobody changes it"));
 }
 
 AlignedRange File::Widen(uint64_t offset_bytes, uint64_t bytes) const {

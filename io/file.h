@@ -43,6 +43,11 @@ class File {
   // Empty when direct; otherwise one sentence that says why reads are buffered.
   const std::string& buffered_reason() const { return buffered_reason_; }
 
+  // DataLoss, in words for the user, when the file's size or its time of last modification differ
+  // from those at Open: it was cut, grown or written to. Another file under the same name is no
+  // concern: this one is still read. A few hundred nanoseconds; never waits for a file server.
+  absl::Status CheckUnchanged() const;
+
   AlignedRange Widen(uint64_t offset_bytes, uint64_t bytes) const;
 
   // Blocking read of exactly `out.size()` bytes through the page cache: for headers and tests,
@@ -65,6 +70,7 @@ class File {
   int descriptor_ = -1;           // direct where is_direct_, else the same as the next
   int buffered_descriptor_ = -1;  // for ReadExactly
   uint64_t size_bytes_ = 0;
+  int64_t modified_ns_ = 0;
   uint64_t alignment_bytes_ = 4096;
   bool is_direct_ = false;
   std::string buffered_reason_;

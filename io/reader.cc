@@ -1,5 +1,7 @@
 #include "io/reader.h"
 
+#include <algorithm>
+
 #include "absl/strings/str_cat.h"
 #include "io/thread_reader.h"
 #include "io/uring_reader.h"
@@ -18,6 +20,11 @@ absl::Status OutOfLimits(std::string_view name, uint64_t value, std::string_view
 
 }  // namespace
 
+int64_t ReaderOptions::CurrentTimeoutNs() const {
+  const bool cancelled = cancel != nullptr && cancel->load(std::memory_order_relaxed);
+  return cancelled ? std::min(read_timeout_ns, kCancelledReadTimeoutNs) : read_timeout_ns;
+}
+
 absl::Status ValidateReaderOptions(const ReaderOptions& options) {
   if (options.capacity == 0 || options.capacity > kMaxCapacity) {
     return OutOfLimits("capacity", options.capacity, "1 to 65536 operations");
@@ -28,6 +35,9 @@ absl::Status ValidateReaderOptions(const ReaderOptions& options) {
   if (options.chunk_bytes == 0 || options.chunk_bytes > kGiB ||
       options.chunk_bytes % kChunkUnitBytes != 0) {
     return OutOfLimits("chunk size", options.chunk_bytes, "a multiple of 512 up to 1 GiB");
+  }
+  if (options.read_timeout_ns <= 0) {
+    return absl::InvalidArgumentError("reader: the time that a read may take must be more than 0");
   }
   return absl::OkStatus();
 }

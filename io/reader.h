@@ -13,12 +13,20 @@
 //  * EINTR, EAGAIN and EIO are retried a bounded number of times (io/retry_policy.h); what is left
 //    is reported in `status` with file, offset, bytes wanted and bytes got. A file that ends before
 //    `required_bytes` is OutOfRange.
+//  * A read that the kernel has not answered after read_timeout_ns is cancelled if the kernel lets
+//    it, and its op fails with DeadlineExceeded. One that cannot be cancelled may still write to
+//    its buffer: it counts as stuck() until the kernel answers. Until stuck() is 0 again nothing
+//    else is read (ops come back with the same error) and the buffers of failed ops must stay as
+//    they are.
 //  * Pages that a buffered file's reads left in the page cache are given back to the kernel.
 //  * One thread calls Submit and Wait. Wake alone may be called from any thread.
-//  * The destructor waits for (or cancels) what is in flight; no buffer is touched after it.
+//  * The destructor waits for (or cancels) what is in flight, stuck reads included, however long
+//    that takes; no buffer is touched after it. Who cannot wait destroys the Reader, and then the
+//    buffers, on another thread.
 #ifndef WEIR_IO_READER_H_
 #define WEIR_IO_READER_H_
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -58,11 +66,22 @@ struct ReaderStats {
   uint64_t cpu_ns = 0;       // CPU time of the Reader's own threads, where it has some
 };
 
+// Disks recover from link resets and failovers within half a minute; after a minute none does.
+inline constexpr int64_t kDefaultReadTimeoutNs = 60'000'000'000;
+inline constexpr int64_t kCancelledReadTimeoutNs = 2'000'000'000;
+
 struct ReaderOptions {
   uint32_t capacity = 64;           // ops in flight at most; 1 to 65536
   uint64_t chunk_bytes = 1 * kMiB;  // larger ops are split into reads of this size, rounded up to
                                     // the file's alignment; a multiple of 512, at most 1 GiB
   uint32_t depth = 32;              // chunk reads in flight at most; 1 to 4096
+  int64_t read_timeout_ns = kDefaultReadTimeoutNs;  // of one chunk read; more than 0
+  // While set, a chunk read has kCancelledReadTimeoutNs at most: whoever wants to end does not wait
+  // for a disk that hangs. Looked at when Wait is called. May be null; outlives the Reader.
+  const std::atomic<bool>* cancel = nullptr;
+
+  // What holds now.
+  int64_t CurrentTimeoutNs() const;
 };
 
 class Reader {
@@ -72,6 +91,8 @@ class Reader {
   virtual std::string_view name() const = 0;  // "uring", "threads", "fault(uring)"
   virtual uint32_t capacity() const = 0;
   virtual uint32_t in_flight() const = 0;
+  // Reads that were given up and may still write to memory. Looks at what came back meanwhile.
+  virtual uint32_t stuck() = 0;
 
   virtual void Submit(ReadOp* op) = 0;
   // Hands back up to done.size() finished ops and returns their number. Blocks until there is at

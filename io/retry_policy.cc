@@ -52,7 +52,7 @@ ReadStep Advance(ReadProgress* progress, int64_t result, ReaderStats* stats) {
   return ReadStep::kAgain;
 }
 
-absl::Status FinalStatus(const ReadOp& op, uint64_t got_bytes, int error) {
+absl::Status FinalStatus(const ReadOp& op, uint64_t got_bytes, int error, int64_t timeout_ns) {
   if (error == 0 && got_bytes >= op.required_bytes) return absl::OkStatus();
   const std::string where = absl::StrCat(op.file->path(), ": offset ", op.offset_bytes, ": wanted ",
                                          op.required_bytes, " bytes, got ", got_bytes);
@@ -65,6 +65,12 @@ absl::Status FinalStatus(const ReadOp& op, uint64_t got_bytes, int error) {
     return absl::DataLossError(absl::StrCat(where, ": ", strerror(error), ", also after ",
                                             kMaxEioRetries,
                                             " retries; look at the disk's health (dmesg)"));
+  }
+  if (error == kNoAnswer) {
+    return absl::DeadlineExceededError(
+        absl::StrCat(where, ": the disk has not answered for ", FormatDuration(timeout_ns),
+                     "; look at its health and its link (dmesg), or wait longer with "
+                     "--read-timeout"));
   }
   return absl::ErrnoToStatus(error, where);
 }

@@ -3,11 +3,13 @@
 //
 // The policy: a short read is resumed where it ended; EINTR and EAGAIN are repeated at once, up to
 // kMaxBusyRetries times without a byte in between; EIO is repeated kMaxEioRetries times for each
-// read, because a path failover or a link reset often clears it; any other error is final. A read
-// that returns 0, or that reaches the file's known size, is at the end of the file.
+// read, because a path failover or a link reset often clears it; any other error is final, and so
+// is a read without an answer. A read that returns 0, or that reaches the file's known size, is at
+// the end of the file.
 #ifndef WEIR_IO_RETRY_POLICY_H_
 #define WEIR_IO_RETRY_POLICY_H_
 
+#include <cerrno>
 #include <cstdint>
 
 #include "absl/status/status.h"
@@ -45,9 +47,12 @@ enum class ReadStep {
 // a negative errno. Counts bytes, short reads and retries in `stats`.
 ReadStep Advance(ReadProgress* progress, int64_t result, ReaderStats* stats);
 
+// The error of a read that was given up after its timeout.
+inline constexpr int kNoAnswer = ETIMEDOUT;
+
 // The status of an op of which `got_bytes` contiguous bytes arrived before `error` (0: before the
-// end of the file). OK when the required bytes are there.
-absl::Status FinalStatus(const ReadOp& op, uint64_t got_bytes, int error);
+// end of the file). OK when the required bytes are there. `timeout_ns` is how long kNoAnswer took.
+absl::Status FinalStatus(const ReadOp& op, uint64_t got_bytes, int error, int64_t timeout_ns);
 
 }  // namespace weir
 

@@ -50,27 +50,38 @@ void ThreadReader::WorkerLoop() {
   while (true) {
     has_work_.wait(lock, [this] { return is_stopping_ || queue_.has_pending(); });
     if (is_stopping_) return;
-    ReadChunk(queue_.Next(), &lock);
+    ReadChunk(queue_.Next(clock_.NowNs()), &lock);
   }
 }
 
 void ThreadReader::ReadChunk(ChunkQueue::Chunk* chunk, std::unique_lock<std::mutex>* lock) {
-  const File* const file = chunk->file();
-  while (true) {
+  ReadStep step = ReadStep::kAgain;
+  while (step == ReadStep::kAgain) {
+    const File* const file = chunk->file();
+    const int descriptor = file->descriptor();
+    const uint64_t offset_bytes = chunk->offset_bytes();
+    uint8_t* const memory = chunk->memory();
+    const uint64_t bytes = chunk->bytes();
     lock->unlock();
     const int64_t cpu_start_ns = ThreadCpuNs();
-    const uint64_t offset_bytes = chunk->offset_bytes();
-    ssize_t result = pread_(file->descriptor(), chunk->memory(), chunk->bytes(),
-                            static_cast<off_t>(offset_bytes));
+    ssize_t result = pread_(descriptor, memory, bytes, static_cast<off_t>(offset_bytes));
     if (result < 0) result = -errno;
-    if (result > 0) file->DropCachedPages(offset_bytes, static_cast<uint64_t>(result));
-    const uint64_t cpu_ns = static_cast<uint64_t>(ThreadCpuNs() - cpu_start_ns);
     lock->lock();
-    queue_.AddCpuNs(cpu_ns);
-    if (queue_.Complete(chunk, result, clock_.NowNs()) == ReadStep::kAgain) continue;
-    if (queue_.has_done()) has_news_.notify_one();
-    return;
+    if (!chunk->is_abandoned && !file->is_direct() && result > 0) {
+      chunk->is_answered = true;  // so that the file stays
+      lock->unlock();
+      file->DropCachedPages(offset_bytes, static_cast<uint64_t>(result));
+      lock->lock();
+    }
+    queue_.AddCpuNs(static_cast<uint64_t>(ThreadCpuNs() - cpu_start_ns));
+    step = queue_.Complete(chunk, result, clock_.NowNs());
   }
+  if (queue_.has_done()) has_news_.notify_one();
+}
+
+void ThreadReader::GiveUpOverdue() {
+  const int64_t now_ns = clock_.NowNs();
+  while (ChunkQueue::Chunk* chunk = queue_.FindOverdue(now_ns)) queue_.Abandon(chunk, now_ns);
 }
 
 void ThreadReader::Submit(ReadOp* op) {
@@ -88,14 +99,19 @@ void ThreadReader::Submit(ReadOp* op) {
 
 size_t ThreadReader::Wait(absl::Span<ReadOp*> done, int64_t timeout_ns) {
   WEIR_CHECK(!done.empty());
+  constexpr int64_t kMaxWaitNs = int64_t{3600} * 1'000'000'000;  // more would overflow the clock
+  const int64_t start_ns = clock_.NowNs();
   std::unique_lock<std::mutex> lock(mutex_);
   const auto has_news = [this] { return queue_.has_done() || is_woken_; };
-  if (timeout_ns < 0) {
-    has_news_.wait(lock, has_news);
-  } else {
-    // A far deadline would overflow the clock's type.
-    constexpr int64_t kMaxWaitNs = int64_t{1} << 60;
-    has_news_.wait_for(lock, std::chrono::nanoseconds(std::min(timeout_ns, kMaxWaitNs)), has_news);
+  while (true) {
+    GiveUpOverdue();
+    if (has_news()) break;
+    const int64_t now_ns = clock_.NowNs();
+    int64_t wait_ns = std::min(kMaxWaitNs, queue_.NextDeadlineNs() - now_ns);
+    if (timeout_ns >= 0) wait_ns = std::min(wait_ns, timeout_ns - (now_ns - start_ns));
+    const bool is_over = timeout_ns >= 0 && now_ns - start_ns >= timeout_ns;
+    if (is_over) break;
+    has_news_.wait_for(lock, std::chrono::nanoseconds(std::max<int64_t>(wait_ns, 0)), has_news);
   }
   is_woken_ = false;
   return queue_.TakeDone(done);
@@ -112,6 +128,11 @@ void ThreadReader::Wake() {
 uint32_t ThreadReader::in_flight() const {
   std::lock_guard<std::mutex> lock(mutex_);
   return queue_.in_flight();
+}
+
+uint32_t ThreadReader::stuck() {
+  std::lock_guard<std::mutex> lock(mutex_);
+  return queue_.stuck();
 }
 
 ReaderStats ThreadReader::stats() const {

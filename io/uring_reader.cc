@@ -16,7 +16,9 @@
 namespace weir {
 namespace {
 
-constexpr uint64_t kWakeUserData = 0;  // a chunk's address is never 0
+// A chunk's address is neither of these.
+constexpr uint64_t kWakeUserData = 0;
+constexpr uint64_t kCancelUserData = 1;
 constexpr int64_t kMaxWaitNs = int64_t{3600} * 1'000'000'000;
 constexpr int64_t kBackOffNs = 1'000'000;  // when the kernel is out of memory for requests
 
@@ -39,8 +41,8 @@ absl::StatusOr<std::unique_ptr<UringReader>> UringReader::Create(const ReaderOpt
   WEIR_RETURN_IF_ERROR(ValidateReaderOptions(options));
   std::unique_ptr<UringReader> reader(new UringReader(options));
   io_uring_params params = {};
-  // One entry for each chunk and one for the poll, so the submission queue is never full.
-  const int result = setup(options.depth + 1, &reader->ring_, &params);
+  // Each chunk's read and its cancellation, and the poll: the submission queue is never full.
+  const int result = setup(2 * options.depth + 1, &reader->ring_, &params);
   if (result < 0) return SetupFailure(-result);
   reader->has_ring_ = true;
   if ((params.features & IORING_FEAT_EXT_ARG) == 0) {
@@ -76,6 +78,13 @@ void UringReader::QueueRead(ChunkQueue::Chunk* chunk) {
   io_uring_sqe_set_data(entry, chunk);
 }
 
+void UringReader::QueueCancel(ChunkQueue::Chunk* chunk) {
+  io_uring_sqe* const entry = io_uring_get_sqe(&ring_);
+  WEIR_CHECK(entry != nullptr);
+  io_uring_prep_cancel(entry, chunk, 0);
+  entry->user_data = kCancelUserData;
+}
+
 void UringReader::QueueWakePoll() {
   io_uring_sqe* const entry = io_uring_get_sqe(&ring_);
   WEIR_CHECK(entry != nullptr);
@@ -84,7 +93,8 @@ void UringReader::QueueWakePoll() {
 }
 
 void UringReader::StartChunks() {
-  while (ChunkQueue::Chunk* chunk = queue_.Next()) QueueRead(chunk);
+  const int64_t now_ns = queue_.has_pending() ? clock_.NowNs() : 0;
+  while (ChunkQueue::Chunk* chunk = queue_.Next(now_ns)) QueueRead(chunk);
   if (io_uring_sq_ready(&ring_) > 0) SubmitQueued();
 }
 
@@ -107,10 +117,11 @@ void UringReader::OnCompletion(uint64_t user_data, int32_t result) {
     QueueWakePoll();
     return;
   }
+  if (user_data == kCancelUserData) return;  // what counts is how the read itself ends
   auto* const chunk = reinterpret_cast<ChunkQueue::Chunk*>(user_data);
-  const File* const file = chunk->file();
-  const uint64_t offset_bytes = chunk->offset_bytes();
-  if (result > 0) file->DropCachedPages(offset_bytes, static_cast<uint64_t>(result));
+  if (!chunk->is_abandoned && result > 0) {
+    chunk->file()->DropCachedPages(chunk->offset_bytes(), static_cast<uint64_t>(result));
+  }
   if (queue_.Complete(chunk, result, clock_.NowNs()) == ReadStep::kAgain) QueueRead(chunk);
 }
 
@@ -122,6 +133,23 @@ void UringReader::Reap() {
     io_uring_cqe_seen(&ring_, completion);
     OnCompletion(user_data, result);
   }
+}
+
+void UringReader::GiveUpOverdue() {
+  const int64_t now_ns = clock_.NowNs();
+  while (ChunkQueue::Chunk* chunk = queue_.FindOverdue(now_ns)) {
+    if (chunk->is_overdue) {
+      queue_.Abandon(chunk, now_ns);
+    } else {
+      queue_.GrantGrace(chunk, now_ns);
+      QueueCancel(chunk);
+    }
+  }
+}
+
+uint32_t UringReader::stuck() {
+  if (queue_.stuck() > 0) Reap();
+  return queue_.stuck();
 }
 
 void UringReader::WaitForCompletion(int64_t timeout_ns) {
@@ -144,16 +172,18 @@ size_t UringReader::Wait(absl::Span<ReadOp*> done, int64_t timeout_ns) {
   const int64_t start_ns = clock_.NowNs();
   while (true) {
     Reap();
+    GiveUpOverdue();
     StartChunks();
     const size_t count = queue_.TakeDone(done);
     const bool was_woken = std::exchange(is_woken_, false);
     if (count > 0 || was_woken) return count;
-    int64_t left_ns = -1;
+    const int64_t now_ns = clock_.NowNs();
+    int64_t wait_ns = kMaxWaitNs;
     if (timeout_ns >= 0) {
-      left_ns = timeout_ns - (clock_.NowNs() - start_ns);
-      if (left_ns <= 0) return 0;
+      wait_ns = timeout_ns - (now_ns - start_ns);
+      if (wait_ns <= 0) return 0;
     }
-    WaitForCompletion(left_ns);
+    WaitForCompletion(std::clamp<int64_t>(queue_.NextDeadlineNs() - now_ns, 0, wait_ns));
   }
 }
 

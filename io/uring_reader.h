@@ -32,6 +32,7 @@ class UringReader final : public Reader {
   std::string_view name() const override { return "uring"; }
   uint32_t capacity() const override { return queue_.capacity(); }
   uint32_t in_flight() const override { return queue_.in_flight(); }
+  uint32_t stuck() override;
   void Submit(ReadOp* op) override;
   size_t Wait(absl::Span<ReadOp*> done, int64_t timeout_ns) override;
   void Wake() override;  // one write to an eventfd: also allowed in a signal handler
@@ -41,10 +42,12 @@ class UringReader final : public Reader {
   explicit UringReader(const ReaderOptions& options) : queue_(options) {}
 
   void QueueRead(ChunkQueue::Chunk* chunk);
+  void QueueCancel(ChunkQueue::Chunk* chunk);
   void QueueWakePoll();
   void StartChunks();  // hands as many chunks as fit to the kernel
   void SubmitQueued();
   void Reap();  // takes every completion that is there, without waiting
+  void GiveUpOverdue();
   void OnCompletion(uint64_t user_data, int32_t result);
   void WaitForCompletion(int64_t timeout_ns);  // negative: for ever
 

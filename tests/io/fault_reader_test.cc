@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <cstring>
 #include <tuple>
 
@@ -18,8 +19,8 @@ using ::testing::HasSubstr;
 constexpr uint64_t kOpBytes = 32 * kKiB;
 constexpr size_t kOps = 64;
 
-std::unique_ptr<FaultReader> Make(const std::string& faults, const Clock* clock) {
-  ReaderOptions options;
+std::unique_ptr<FaultReader> Make(const std::string& faults, const Clock* clock,
+                                  ReaderOptions options = {}) {
   options.capacity = kOps;
   options.chunk_bytes = 8 * kKiB;
   options.depth = 4;
@@ -27,7 +28,7 @@ std::unique_ptr<FaultReader> Make(const std::string& faults, const Clock* clock)
   WEIR_CHECK(threads.ok());
   const auto parsed = ParseFaultOptions(faults);
   EXPECT_TRUE(parsed.ok()) << parsed.status();
-  return std::make_unique<FaultReader>(*std::move(threads), *parsed, clock);
+  return std::make_unique<FaultReader>(*std::move(threads), *parsed, clock, options);
 }
 
 class FaultReaderTest : public ::testing::Test {
@@ -136,6 +137,106 @@ TEST_F(FaultReaderTest, EverythingFailsWithoutHanging) {
   EXPECT_EQ(busy->stats().failures, kOps);
 }
 
+TEST_F(FaultReaderTest, UnpluggedFromAnOpOn) {
+  const auto reader = Make("unplug_at=40,eio_at=7", &clock_);
+  ReadAll(reader.get());
+  for (size_t i = 0; i < kOps; ++i) {
+    const bool is_good = i < 40 && i != 7;
+    EXPECT_EQ(ops_[i].status.code(), is_good ? absl::StatusCode::kOk : absl::StatusCode::kDataLoss);
+  }
+}
+
+TEST_F(FaultReaderTest, AStuckOpEndsWithItsTimeout) {
+  VirtualClock clock;
+  ReaderOptions options;
+  options.read_timeout_ns = 5'000'000'000;
+  const auto reader = Make("stuck_at=1,reorder=100%", &clock, options);
+  std::vector<ReadOp> ops(3);
+  for (uint64_t i = 0; i < ops.size(); ++i) {
+    ops[i] = WideOp(*file_, i * kOpBytes, kOpBytes, &memory_);
+    ops[i].buffer += i * kOpBytes;
+    reader->Submit(&ops[i]);
+  }
+  // The others are not held back by one that never ends.
+  for (const ReadOp* op : WaitFor(reader.get(), 2)) EXPECT_TRUE(op->status.ok()) << op->status;
+  ReadOp* done = nullptr;
+  clock.AdvanceTo(4'999'999'999);
+  EXPECT_EQ(reader->Wait(absl::MakeSpan(&done, 1), 0), 0u);
+  EXPECT_EQ(reader->stuck(), 0u);
+  clock.AdvanceTo(5'000'000'000);
+  ASSERT_EQ(reader->Wait(absl::MakeSpan(&done, 1), 0), 1u);
+  EXPECT_EQ(done, &ops[1]);
+  EXPECT_EQ(done->status.code(), absl::StatusCode::kDeadlineExceeded);
+  const std::string message(done->status.message());
+  EXPECT_THAT(message, HasSubstr(scratch_.path()));
+  EXPECT_THAT(message, HasSubstr("offset 32768: wanted 32768 bytes, got 0"));
+  EXPECT_THAT(message, HasSubstr("5 s"));
+  EXPECT_THAT(message, HasSubstr("--read-timeout"));
+  EXPECT_EQ(reader->stuck(), 1u);
+  // From then on nothing is read.
+  reader->Submit(&ops[0]);
+  ASSERT_EQ(reader->Wait(absl::MakeSpan(&done, 1), 0), 1u);
+  EXPECT_EQ(done->status.code(), absl::StatusCode::kDeadlineExceeded);
+  EXPECT_EQ(reader->stats().ops_done, 4u);
+  EXPECT_EQ(reader->stats().failures, 2u);
+  EXPECT_EQ(reader->in_flight(), 0u);
+}
+
+TEST_F(FaultReaderTest, WhoeverEndsDoesNotWaitForAStuckOp) {
+  VirtualClock clock;
+  std::atomic<bool> cancel = true;
+  ReaderOptions options;
+  options.cancel = &cancel;
+  const auto reader = Make("stuck=100%", &clock, options);
+  ReadOp op = WideOp(*file_, 0, kOpBytes, &memory_);
+  reader->Submit(&op);
+  ReadOp* done = nullptr;
+  clock.AdvanceTo(kCancelledReadTimeoutNs - 1);
+  EXPECT_EQ(reader->Wait(absl::MakeSpan(&done, 1), 0), 0u);
+  clock.AdvanceTo(kCancelledReadTimeoutNs);
+  EXPECT_EQ(reader->Wait(absl::MakeSpan(&done, 1), 0), 1u);
+}
+
+TEST_F(FaultReaderTest, SlowOpsTakeTheirFactorOfTheTime) {
+  VirtualClock clock;
+  const auto reader = Make("slow=100%:x4", &clock);
+  ReadOp op = WideOp(*file_, 0, kOpBytes, &memory_);
+  reader->Submit(&op);
+  ReadOp* done = nullptr;
+  clock.AdvanceTo(1'000);
+  while (reader->fault_stats().slowed == 0) {
+    ASSERT_EQ(reader->Wait(absl::MakeSpan(&done, 1), 0), 0u);
+  }
+  clock.AdvanceTo(3'999);
+  EXPECT_EQ(reader->Wait(absl::MakeSpan(&done, 1), 0), 0u);
+  clock.AdvanceTo(4'000);
+  EXPECT_EQ(reader->Wait(absl::MakeSpan(&done, 1), 0), 1u);
+  EXPECT_TRUE(op.status.ok()) << op.status;
+}
+
+TEST_F(FaultReaderTest, ASlowDiskTakesItsFactorOfTheTime) {
+  VirtualClock clock;
+  const auto reader = Make("slow_from=1:x10", &clock);
+  std::vector<ReadOp> ops(3);
+  ReadOp* done = nullptr;
+  for (uint64_t i = 0; i < ops.size(); ++i) {
+    ops[i] = WideOp(*file_, i * kOpBytes, kOpBytes, &memory_);
+    ops[i].buffer += i * kOpBytes;
+    reader->Submit(&ops[i]);
+    if (i > 0) continue;
+    ASSERT_EQ(WaitFor(reader.get(), 1).size(), 1u);  // not slow yet: no time passes
+  }
+  clock.AdvanceTo(3'000'000);  // the wrapped disk took 3 ms for the other two
+  while (reader->fault_stats().slowed < 2) {
+    ASSERT_EQ(reader->Wait(absl::MakeSpan(&done, 1), 0), 0u);
+  }
+  clock.AdvanceTo(29'999'999);
+  EXPECT_EQ(reader->Wait(absl::MakeSpan(&done, 1), 0), 0u);
+  clock.AdvanceTo(30'000'000);
+  EXPECT_EQ(WaitFor(reader.get(), 2).size(), 2u);
+  for (const ReadOp& op : ops) EXPECT_TRUE(op.status.ok()) << op.status;
+}
+
 // What one run met: counts, and the status of each op.
 auto Outcome(const FaultReader& reader, const std::vector<ReadOp>& ops) {
   std::vector<absl::StatusCode> codes;
@@ -208,16 +309,50 @@ TEST(ParseFaultOptions, Grammar) {
   EXPECT_EQ(options->eio_forever_share, 0);
   EXPECT_EQ(options->again_share, 1);
   EXPECT_EQ(options->reorder_share, 1);
+  const auto late =
+      ParseFaultOptions("stuck=1%,stuck_at=7,slow_from=100:x2.5,unplug_at=0,slow=5%:x3,eio_at=9");
+  ASSERT_TRUE(late.ok()) << late.status();
+  EXPECT_DOUBLE_EQ(late->stuck_share, 0.01);
+  EXPECT_EQ(late->stuck_at, 7u);
+  EXPECT_EQ(late->slow_from, 100u);
+  EXPECT_EQ(late->slow_from_factor, 2.5);
+  EXPECT_DOUBLE_EQ(late->slow_share, 0.05);
+  EXPECT_EQ(late->slow_factor, 3);
+  EXPECT_EQ(late->eio_at, 9u);
+  EXPECT_EQ(late->unplug_at, 0u);
+  EXPECT_EQ(ParseFaultOptions("slow_from=3")->slow_from_factor, 10);
   const auto empty = ParseFaultOptions("");
   ASSERT_TRUE(empty.ok());
   EXPECT_EQ(empty->short_share, 0);
   for (const char* time : {"spike=1%:7ns", "spike=1%:2us", "spike=1%:3s", "spike=1%"}) {
     EXPECT_TRUE(ParseFaultOptions(time).ok()) << time;
   }
-  for (const char* text :
-       {",", "short", "short=", "short=5%,", "short=101%", "short=-1", "short=nan", "short=1.5",
-        "spike=1%:", "spike=1%:20", "spike=1%:20ms:3", "spike=1%:-1ms", "spike=1%:2h", "seed=-1",
-        "seed=1.5", "seed=18446744073709551616", "colour=1", "short=1%,short=2%", "short =1"}) {
+  for (const char* text : {",",
+                           "short",
+                           "short=",
+                           "short=5%,",
+                           "short=101%",
+                           "short=-1",
+                           "short=nan",
+                           "short=1.5",
+                           "spike=1%:",
+                           "spike=1%:20",
+                           "spike=1%:20ms:3",
+                           "spike=1%:-1ms",
+                           "spike=1%:2h",
+                           "seed=-1",
+                           "seed=1.5",
+                           "seed=18446744073709551616",
+                           "colour=1",
+                           "short=1%,short=2%",
+                           "short =1",
+                           "stuck_at=1%",
+                           "slow=10",
+                           "slow=1%:x",
+                           "slow_from=x10",
+                           "slow_from=5:10",
+                           "slow_from=5:x0.5",
+                           "unplug_at=-1"}) {
     const auto refused = ParseFaultOptions(text);
     ASSERT_FALSE(refused.ok()) << text;
     EXPECT_EQ(refused.status().code(), absl::StatusCode::kInvalidArgument);

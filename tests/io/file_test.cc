@@ -1,5 +1,6 @@
 #include "io/file.h"
 
+#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/mman.h>
@@ -149,6 +150,35 @@ TEST(File, BufferedPagesAreGivenBack) {
   reader->Submit(&op);
   ASSERT_EQ(WaitFor(reader.get(), 1).size(), 1u);
   EXPECT_EQ(ResidentPages(**file), 0u);
+}
+
+TEST(File, NoticesThatItWasChanged) {
+  ScratchFile scratch(ScratchFolder(), 5000, 3);
+  const auto open = [&] {
+    auto file = File::Open(scratch.path(), FileMode::kDirectOrBuffered);
+    WEIR_CHECK(file.ok());
+    return *std::move(file);
+  };
+  auto file = open();
+  EXPECT_TRUE(file->CheckUnchanged().ok());
+  ASSERT_EQ(truncate(scratch.path().c_str(), 4000), 0);
+  const absl::Status cut = file->CheckUnchanged();
+  EXPECT_EQ(cut.code(), absl::StatusCode::kDataLoss);
+  EXPECT_THAT(std::string(cut.message()), HasSubstr(scratch.path()));
+  EXPECT_THAT(std::string(cut.message()), HasSubstr("had 5000 bytes"));
+  EXPECT_THAT(std::string(cut.message()), HasSubstr("has 4000 now"));
+  file = open();
+  EXPECT_TRUE(file->CheckUnchanged().ok());
+  const timespec times[2] = {{0, UTIME_OMIT}, {1'000'000'000, 5}};
+  ASSERT_EQ(utimensat(AT_FDCWD, scratch.path().c_str(), times, 0), 0);
+  EXPECT_EQ(file->CheckUnchanged().code(), absl::StatusCode::kDataLoss);
+  // Another file takes the name: this one is still what it was.
+  file = open();
+  const std::string other = scratch.path() + "_other";
+  const int descriptor = ::open(other.c_str(), O_WRONLY | O_CREAT, 0600);
+  close(descriptor);
+  ASSERT_EQ(rename(other.c_str(), scratch.path().c_str()), 0);
+  EXPECT_TRUE(file->CheckUnchanged().ok()) << file->CheckUnchanged();
 }
 
 }  // namespace

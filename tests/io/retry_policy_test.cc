@@ -111,16 +111,16 @@ class ChunkQueueTest : public ::testing::Test {
 
 TEST_F(ChunkQueueTest, FailureOfAChunkGivesUpTheRest) {
   queue_.Add(&op_, 5);
-  ChunkQueue::Chunk* const first = queue_.Next();
-  ChunkQueue::Chunk* const second = queue_.Next();
-  ChunkQueue::Chunk* const third = queue_.Next();
+  ChunkQueue::Chunk* const first = queue_.Next(0);
+  ChunkQueue::Chunk* const second = queue_.Next(0);
+  ChunkQueue::Chunk* const third = queue_.Next(0);
   ASSERT_NE(third, nullptr);
-  EXPECT_EQ(queue_.Next(), nullptr) << "depth is 3";
+  EXPECT_EQ(queue_.Next(0), nullptr) << "depth is 3";
   EXPECT_EQ(second->offset_bytes(), 4096u);
   EXPECT_EQ(second->memory(), memory_.data() + 4096);
   EXPECT_EQ(queue_.Complete(third, 4096, 6), ReadStep::kDone);
   EXPECT_EQ(queue_.Complete(second, -EINVAL, 7), ReadStep::kFailed);
-  EXPECT_EQ(queue_.Next(), nullptr) << "the fourth chunk is of no use";
+  EXPECT_EQ(queue_.Next(0), nullptr) << "the fourth chunk is of no use";
   EXPECT_FALSE(queue_.has_done()) << "the first is still in flight";
   EXPECT_EQ(queue_.Complete(first, 4096, 8), ReadStep::kDone);
   ASSERT_EQ(queue_.TakeDone(absl::MakeSpan(&done_, 1)), 1u);
@@ -135,7 +135,7 @@ TEST_F(ChunkQueueTest, FailureOfAChunkGivesUpTheRest) {
 
 TEST_F(ChunkQueueTest, PermanentEioNamesTheRetries) {
   queue_.Add(&op_, 0);
-  ChunkQueue::Chunk* const chunk = queue_.Next();
+  ChunkQueue::Chunk* const chunk = queue_.Next(0);
   for (uint32_t i = 0; i < kMaxEioRetries; ++i) {
     ASSERT_EQ(queue_.Complete(chunk, -EIO, 1), ReadStep::kAgain);
   }
