@@ -283,8 +283,8 @@ def print_tables(results):
                 [[pathlib.Path(result["model"]).stem,
                   fio.Setting(result["block_bytes"], result["depth"]).text(), name, _text(rate)]
                  for result in results for name, rate in result["rates"].items()]))
-    print("\nGenerating. Ratios: of the medians, then the median of the rounds' ratios; `of fio` is "
-          "of its fastest arm\n")
+    print("\nGenerating. Ratios: of the medians, then the median of the rounds' ratios; `of fio` "
+          "is of its fastest arm\n")
     print(table(["model", "resident", "disk, GB/s", "of probe", "of fio", "tok/s", "bound, tok/s",
                  "of the bound", "predicted", "simulated", "above budget"],
                 [share_row(pathlib.Path(result["model"]).stem, row)

@@ -4,9 +4,9 @@ llama-cpp-python, with one argument, a JSON object.
     {"model", "repack", "threads", "context", "prompt", "generate", "seed", "procs", "out"}
 
 The interpreter and its modules are loaded before the process enters the memory cgroup `procs`, so
-that their memory is not charged to it: llama.cpp has all of the limit for itself. The prompt and the
-generation run twice, the first time uncounted, as in `weir bench`. What was measured is written to
-`out` as JSON.
+that their memory is not charged to it: llama.cpp has all of the limit for itself. The prompt and
+the generation run twice, the first time uncounted, as in `weir bench`. What was measured is written
+to `out` as JSON.
 """
 
 import json

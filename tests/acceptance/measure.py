@@ -24,7 +24,7 @@ class MeasureError(Exception):
 
 
 class RunFailed(Exception):
-    """A program ended with an error; `code` is negative for a signal, None when it took too long."""
+    """A program ended with an error; `code` is negative for a signal, None if it took too long."""
 
     def __init__(self, code, message):
         super().__init__(message)
@@ -112,7 +112,7 @@ def weir_json(weir, arguments, preexec=None, limit_s=3600):
 
 
 def device_folder(path):
-    """The folder in /sys of the device or partition that holds a file; None for such as overlays."""
+    """The folder in /sys of the device or partition that holds a file; None if it has none."""
     number = os.stat(path).st_dev
     folder = pathlib.Path(f"/sys/dev/block/{os.major(number)}:{os.minor(number)}")
     return folder if (folder / "stat").exists() else None

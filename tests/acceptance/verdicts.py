@@ -68,7 +68,7 @@ def _kernel_confirms(results):
     passed = abs(process[worst] - 1) <= KERNEL_TOLERANCE
     found = f"process count / weir's count at worst {process[worst]:.4f} ({worst})"
     if device:
-        # Others may read meanwhile, and the probe of `bench` is in both; less than ours it cannot be.
+        # Others may read meanwhile; less than ours it cannot be.
         low, high = min(device.values()), max(device.values())
         passed = passed and low >= 1 - KERNEL_TOLERANCE
         found += f"; device / process {low:.4f} to {high:.4f}"

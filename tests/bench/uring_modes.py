@@ -64,8 +64,7 @@ def has_polled_queues(path):
 
 def machine_busy_s():
     """Seconds that all CPUs together were busy, since they came up (man 5 proc)."""
-    ticks = [int(field) for field in pathlib.Path("/proc/stat").read_text().split("\n", 1)[0].split()
-             [1:9]]
+    ticks = map(int, pathlib.Path("/proc/stat").read_text().splitlines()[0].split()[1:9])
     user, nice, system, _idle, _iowait, irq, softirq, _steal = ticks
     return (user + nice + system + irq + softirq) / os.sysconf("SC_CLK_TCK")
 

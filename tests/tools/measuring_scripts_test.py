@@ -32,8 +32,8 @@ MIB = 1 << 20
 
 class MeasureTest(unittest.TestCase):
     def test_sizes(self):
-        for text, size in (("12345", 12345), ("1M", MIB), ("500MiB", 500 * MIB), ("0.5g", 512 * MIB),
-                           ("600MB", 600_000_000), (" 2 GB", 2_000_000_000)):
+        for text, size in (("12345", 12345), ("1M", MIB), ("500MiB", 500 * MIB),
+                           ("0.5g", 512 * MIB), ("600MB", 600_000_000), (" 2 GB", 2_000_000_000)):
             with self.subTest(text=text):
                 self.assertEqual(measure.parse_size(text), size)
         for text in ("", "half", "-1", "3 apples", "1e9"):
@@ -104,7 +104,7 @@ class CgroupTest(unittest.TestCase):
         group.limit(500)
         self.assertEqual((group.path / "memory.limit_in_bytes").read_text(), "500")
         (group.path / "memory.stat").write_text("cache 300\nrss 20\nmapped_file 1\n")
-        (group.path / "memory.oom_control").write_text("oom_kill_disable 0\nunder_oom 0\noom_kill 2\n")
+        (group.path / "memory.oom_control").write_text("oom_kill_disable 0\noom_kill 2\n")
         (group.path / "memory.max_usage_in_bytes").write_text("400\n")
         self.assertEqual(group.pages(), (300, 20))
         self.assertEqual((group.oom_kills(), group.peak_bytes()), (2, 400))
