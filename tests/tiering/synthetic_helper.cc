@@ -103,6 +103,10 @@ Program RandomProgram(uint64_t seed) {
   }
   const uint64_t head = std::min<uint64_t>(dice.Below(4), program.steps.size() - 1);
   program.head_step = static_cast<StepId>(program.steps.size() - head);
+  const uint64_t groups = dice.Below(4);  // 0: none; else joined in `groups` of 4 places
+  for (StepId step = 1; step < program.steps.size(); ++step) {
+    program.steps[step].joins_previous = step != program.head_step && dice.Below(4) < groups;
+  }
   return program;
 }
 
@@ -116,15 +120,47 @@ PlanOptions SmallOverhead() {
   return options;
 }
 
+Plan RandomPlan(const Program& program, Dice* dice) {
+  PlanOptions options = SmallOverhead();
+  options.preferred_ring_bytes = dice->Between(1, 64) * 65536;
+  if (dice->OneIn(16))
+    return *MakePlanForResidentShare(program, dice->Below(2) == 0 ? 0 : 1, options);
+  if (dice->OneIn(4)) return *MakePlanForResidentShare(program, dice->Share(), options);
+  const uint64_t floor_bytes = FloorBytes(program, options);
+  uint64_t all_bytes = 1 << 16;
+  for (const Block& block : program.blocks) all_bytes += block.memory_bytes;
+  return *MakePlan(program, floor_bytes + dice->Below(all_bytes), options);
+}
+
 SimHardware RandomHardware(Dice* dice) {
   SimHardware hardware;
   hardware.disk_bytes_per_s = 1e8 * static_cast<double>(dice->Between(1, 100));
   hardware.compute_bytes_per_s = 1e8 * static_cast<double>(dice->Between(1, 100));
   hardware.disk_latency_ns = static_cast<int64_t>(dice->Below(200'000));
+  if (dice->OneIn(4)) hardware.rows_latency_ns = 0;
   hardware.each_step_ns = static_cast<int64_t>(dice->Below(20'000));
   hardware.max_transfers = static_cast<uint32_t>(dice->Between(3, 20));
   hardware.max_steps = static_cast<uint32_t>(dice->Between(1, 6));
   return hardware;
+}
+
+SimFaults RandomFaults(Dice* dice) {
+  SimFaults faults = RandomDelays(dice);
+  const auto sometimes = [dice](double share) { return dice->OneIn(4) ? share : 0.0; };
+  faults.short_share = sometimes(0.3);
+  faults.again_share = sometimes(0.3);
+  faults.eio_share = sometimes(0.1);
+  faults.reorder_share = sometimes(0.4);
+  faults.slow_share = sometimes(0.1);
+  faults.jitter_share = sometimes(1.0);
+  if (dice->OneIn(6)) faults.eio_forever_share = 0.01;
+  if (dice->OneIn(6)) faults.eio_at = dice->Below(80);
+  if (dice->OneIn(8)) faults.stuck_share = 0.01;
+  if (dice->OneIn(8)) faults.stuck_at = dice->Below(80);
+  if (dice->OneIn(6)) faults.throttle_at_ns = static_cast<int64_t>(dice->Below(20'000'000));
+  if (dice->OneIn(2)) faults.throttle_for_ns = static_cast<int64_t>(dice->Below(20'000'000));
+  if (dice->OneIn(3)) faults.cancel_at_event = dice->Below(150);
+  return faults;
 }
 
 SimFaults RandomDelays(Dice* dice) {

@@ -38,11 +38,16 @@ struct UniformShape {
 Program UniformProgram(const UniformShape& shape);
 
 // Anything the contract of Program allows: blocks of unequal size and several segments, steps that
-// need none, one or several, rows with or without weights in step 0, a head or none.
+// need none, one or several, with and without groups, rows with or without weights in step 0, a
+// head or none.
 Program RandomProgram(uint64_t seed);
 
 PlanOptions SmallOverhead();
+// Budgets from the floor to a little more than everything, shares from none to all.
+Plan RandomPlan(const Program& program, Dice* dice);
 SimHardware RandomHardware(Dice* dice);
+// Any mix of what SimFaults knows, or nothing.
+SimFaults RandomFaults(Dice* dice);
 // Spikes and late completions, no errors.
 SimFaults RandomDelays(Dice* dice);
 
