@@ -33,6 +33,7 @@ from measure import (MARGIN_BYTES, MIB, MeasureError, RunFailed, default_weir, d
                      spread, table, weir_json, write_json)
 
 PILOT_TOKENS = 4
+MIN_TOKENS, MAX_TOKENS = 4, 256
 HUGE_PAGE_BYTES = 2 * MIB
 HUGE_PAGES = pathlib.Path("/proc/sys/vm/nr_hugepages")
 HUGE_OPTION = "--iomem=mmaphuge"
@@ -111,7 +112,7 @@ def pilot(options, model):
     for share in [*options.residents, 100]:
         report = weir_json(options.weir, bench_arguments(model, share, PILOT_TOKENS, options))
         wanted = round(report["decode_tokens_per_s"] * options.decode_seconds)
-        tokens[share] = options.tokens or min(max(wanted, 8), 256)
+        tokens[share] = options.tokens or min(max(wanted, MIN_TOKENS), MAX_TOKENS)
         disk = report["links"]["disk"]
         block_bytes = options.block or disk.get("block_bytes") or 1 * MIB
         depth = options.depth or disk.get("depth") or 32
@@ -300,7 +301,7 @@ def parse_options():
     parser.add_argument("--residents", type=parse_shares, default=[0, 25, 50, 75],
                         help="percent of the weights")
     parser.add_argument("--tokens", type=int, default=0,
-                        help="to generate; default: as many as last --decode-seconds, 8 to 256")
+                        help="to generate; default: as many as last --decode-seconds, 4 to 256")
     parser.add_argument("--decode-seconds", type=float, default=6)
     parser.add_argument("--seconds", type=int, default=2, help="of the probe and of fio")
     parser.add_argument("--sweep-seconds", type=int, default=1, help="of fio for each setting")
