@@ -1,28 +1,33 @@
-// Measures how fast this machine multiplies a model's weights by one token, for the cost model.
+// Measures what every step of a model's program takes on this machine with one token: the model's
+// own kernels, in the program's order, on memory that stands in for the weights. For the cost
+// model.
 #ifndef WEIR_ENGINE_COMPUTE_PROBE_H_
 #define WEIR_ENGINE_COMPUTE_PROBE_H_
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "engine/model.h"
-#include "kernels/ops.h"
+#include "engine/transformer.h"
 
 namespace weir {
 
 struct ComputeProbeOptions {
   uint32_t threads = 1;
   std::string isa;
-  ActivationFormat activations = ActivationFormat::kQ16;
-  uint64_t memory_bytes = 64 << 20;  // working set; taken for the time of the probe
-  int64_t duration_ns = 60'000'000;
+  uint32_t position = 0;  // tokens before the one that is computed: attention reads their KV
+  // In place of the weights, and the most that is taken of it; it should exceed the caches. Raised
+  // to what one block needs.
+  uint64_t memory_bytes = 256 << 20;
 };
 
-// Weight bytes per second of matrix-vector products, each of the model's weight formats measured on
-// its own and weighed by its share of the model's bytes.
-absl::StatusOr<double> ProbeComputeBytesPerS(const Model& model,
-                                             const ComputeProbeOptions& options);
+// Nanoseconds by step. Steps that do the same work on other weights (StepShape) are measured a few
+// times and share their mean, so that a large model takes a fraction of a second, too. Errors: as
+// MakeCpuDevice and Device::Allocate.
+absl::StatusOr<std::vector<int64_t>> ProbeSteps(const Model& model, const Transformer& transformer,
+                                                const ComputeProbeOptions& options);
 
 }  // namespace weir
 

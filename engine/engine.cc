@@ -1,6 +1,7 @@
 #include "engine/engine.h"
 
 #include <algorithm>
+#include <thread>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -51,11 +52,35 @@ absl::StatusOr<std::unique_ptr<Engine>> Engine::Open(const Model& model, ModelPl
 }
 
 Engine::~Engine() {
-  if (scheduler_ == nullptr) return;
-  scheduler_->Drain();
-  // The last step is known to be done before its notification has returned: that still wakes the
-  // reader.
-  stream_->Wait(stream_->Record());
+  if (scheduler_ != nullptr) {
+    scheduler_->Drain();
+    // The last step is known to be done before its notification has returned: that still wakes the
+    // reader.
+    stream_->Wait(stream_->Record());
+  }
+  if (reader_ != nullptr && reader_->stuck() > 0) LeaveStuckReadsBehind();
+}
+
+void Engine::LeaveStuckReadsBehind() {
+  scheduler_.reset();
+  machine_.reset();
+  stream_.reset();  // before the device
+  struct Remains {
+    std::unique_ptr<Device> device;
+    std::vector<std::unique_ptr<Buffer>> memory;
+    std::unique_ptr<Reader> reader;
+  };
+  Remains remains;
+  for (auto* buffer :
+       {&ring_, &arena_, &kv_memory_, &workspace_memory_, &rows_memory_, &small_memory_}) {
+    remains.memory.push_back(std::move(*buffer));
+  }
+  remains.device = std::move(device_);
+  remains.reader = std::move(reader_);
+  std::thread([remains = std::move(remains)]() mutable {
+    remains.reader.reset();  // waits
+    remains.memory.clear();
+  }).detach();
 }
 
 absl::Status Engine::Start(const EngineOptions& options) {
@@ -111,23 +136,36 @@ absl::Status Engine::Allocate() {
     return absl::OkStatus();
   };
   WEIR_RETURN_IF_ERROR(take(plan.slots * plan.slot_bytes, &ring_));
-  // Gigabytes, perhaps: the first pass fills them in order, and its reads need not wait for pages
-  // that come last.
-  WEIR_RETURN_IF_ERROR(take(plan.resident_arena_bytes, &arena_, Touch::kAtFirstUse));
   WEIR_RETURN_IF_ERROR(take(plan.overhead.kv, &kv_memory_));
   WEIR_RETURN_IF_ERROR(
       take(AlignUp(WorkspaceBytes(model_.config, workspace), kPage), &workspace_memory_));
   WEIR_RETURN_IF_ERROR(take(plan.overhead.rows, &rows_memory_));
-  return take(plan.overhead.small_tensors, &small_memory_);
+  WEIR_RETURN_IF_ERROR(take(plan.overhead.small_tensors, &small_memory_));
+  // Gigabytes, perhaps: the first pass fills them in order, and its reads need not wait for pages
+  // that come last. It is asked for last, so that it is refused unless it fits beside the pages
+  // that are taken already.
+  return take(plan.resident_arena_bytes, &arena_, Touch::kAtFirstUse);
 }
 
 absl::Status Engine::MakeReaders(const EngineOptions& options) {
   ReaderOptions reader_options;
   reader_options.capacity = kReaderCapacity;
+  reader_options.read_timeout_ns = options.read_timeout_ns;
+  reader_options.cancel = options.cancel;
+  reader_options.chunk_bytes = options.read_bytes;
+  reader_options.depth = options.read_depth;
   WEIR_ASSIGN_OR_RETURN(reader_, MakeReader(options.reader, reader_options, &reader_note_));
   if (options.faults.has_value()) {
-    reader_ = std::make_unique<FaultReader>(std::move(reader_), *options.faults, &clock_);
+    reader_ =
+        std::make_unique<FaultReader>(std::move(reader_), *options.faults, &clock_, reader_options);
   }
+  return absl::OkStatus();
+}
+
+absl::Status Engine::CheckFiles() {
+  const uint64_t read_bytes = reader_->stats().bytes_read;
+  if (std::exchange(checked_bytes_, read_bytes) == read_bytes) return absl::OkStatus();
+  for (const auto& file : model_.files) WEIR_RETURN_IF_ERROR(file->CheckUnchanged());
   return absl::OkStatus();
 }
 
@@ -182,6 +220,12 @@ absl::Status Engine::Forward(Session& session, absl::Span<const TokenId> tokens,
     return absl::InvalidArgumentError(absl::StrCat(
         "token id ", token, " is outside the vocabulary of ", model_.config.vocabulary, " tokens"));
   }
+  if (const uint32_t stuck = reader_->stuck(); stuck > 0) {
+    return absl::FailedPreconditionError(
+        absl::StrCat(stuck, stuck == 1 ? " read has" : " reads have",
+                     " had no answer and may still write to memory: nothing runs until the disk "
+                     "answers. Look at its health and its link (dmesg), then start again"));
+  }
   const uint32_t context_tokens = plan_.plan.shape.context_tokens;
   if (session.position() + uint64_t{tokens.size()} > context_tokens ||
       !session.Reserve(static_cast<uint32_t>(tokens.size()))) {
@@ -207,6 +251,7 @@ absl::Status Engine::Forward(Session& session, absl::Span<const TokenId> tokens,
     }
     PrepareRows(session, chunk);
     WEIR_RETURN_IF_ERROR(scheduler_->RunPass({.head = rows > 0}, next));
+    WEIR_RETURN_IF_ERROR(CheckFiles());
     for (TokenId token : chunk) session.Append(token);
   }
   logit_rows_ = logit_rows;

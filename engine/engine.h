@@ -41,12 +41,16 @@ struct EngineProgress {
 
 struct EngineOptions {
   std::string reader = "auto";         // "auto", "uring", "threads"
+  uint64_t read_bytes = 1 << 20;       // of each read, and
+  uint32_t read_depth = 32;            // reads in flight: as ReaderOptions has them
   std::optional<FaultOptions> faults;  // injected between the reader and the engine
   uint32_t threads = 1;
   std::string isa;           // empty: the best this CPU has
   size_t trace_records = 0;  // 0: no trace
   // While set, the pass in progress ends with Cancelled and none begins. May be null.
   const std::atomic<bool>* cancel = nullptr;
+  // What the kernel has not answered by then fails, and with it the pass: io/reader.h.
+  int64_t read_timeout_ns = kDefaultReadTimeoutNs;
   std::function<void(const EngineProgress&)>
       on_progress;  // on the calling thread, as steps complete
 };
@@ -63,6 +67,10 @@ class Engine {
   // later. `model` must outlive the engine. The plan's transformer moves in.
   static absl::StatusOr<std::unique_ptr<Engine>> Open(const Model& model, ModelPlan plan,
                                                       const EngineOptions& options);
+  // Waits for reads and kernels in flight; a read that hangs for its timeout at most, and two
+  // seconds once `cancel` is set. Reader and memory of reads that are stuck even then
+  // (Reader::stuck) stay behind on a thread of their own, until the kernel answers or the process
+  // ends.
   ~Engine();
 
   std::unique_ptr<Session> NewSession() { return std::make_unique<Session>(*kv_pages_); }
@@ -72,7 +80,9 @@ class Engine {
   // another Forward will follow, so its weights are read ahead.
   //
   // OutOfRange when the context is full; token ids outside the vocabulary are InvalidArgument;
-  // Cancelled. After an error the session holds the tokens of the chunks that were completed.
+  // Cancelled. DataLoss where reads failed or a file was changed while it was read,
+  // DeadlineExceeded where they had no answer; FailedPrecondition as long as such a read may still
+  // write to memory. After an error the session holds the tokens of the chunks that were completed.
   absl::Status Forward(Session& session, absl::Span<const TokenId> tokens, uint32_t logit_rows,
                        bool expect_more);
 
@@ -96,6 +106,8 @@ class Engine {
   absl::Status Start(const EngineOptions& options);
   absl::Status Allocate();
   absl::Status MakeReaders(const EngineOptions& options);
+  absl::Status CheckFiles();  // since the last call, if anything was read
+  void LeaveStuckReadsBehind();
   void PrepareRows(const Session& session, absl::Span<const TokenId> tokens);
   const uint8_t* ResidentRow(TokenId token) const;
 
@@ -120,7 +132,8 @@ class Engine {
   std::unique_ptr<Trace> trace_;
   std::unique_ptr<Scheduler> scheduler_;
   std::vector<RowRead> row_reads_;
-  uint32_t logit_rows_ = 0;  // of the last Forward
+  uint32_t logit_rows_ = 0;     // of the last Forward
+  uint64_t checked_bytes_ = 0;  // what the reader had read when CheckFiles last looked
   const std::atomic<bool>* cancel_ = nullptr;
 };
 

@@ -2,10 +2,11 @@
 
 #include <algorithm>
 #include <cmath>
+#include <deque>
 #include <memory>
 
 #include "absl/strings/str_cat.h"
-#include "engine/memory_limits.h"
+#include "kernels/memory_limits.h"
 #include "io/clock.h"
 #include "io/reader.h"
 #include "kernels/host_memory.h"
@@ -14,7 +15,8 @@ namespace weir {
 namespace {
 
 constexpr uint64_t kPageBytes = 4096;  // file alignments divide it
-constexpr int64_t kQuickProbeNs = 100'000'000;
+constexpr int64_t kQuickProbeNs = 80'000'000;
+constexpr uint64_t kLatencyReads = 16;
 constexpr uint64_t kMaxMemoryBytes = 2 * kGiB;
 constexpr size_t kMaxLatencies = 65536;  // kept for the percentiles: the first so many
 // The kernel counts whole pages and readahead, so small differences mean nothing.
@@ -32,18 +34,19 @@ absl::StatusOr<std::unique_ptr<Buffer>> TakeMemory(const char* what, uint64_t by
   return memory;
 }
 
-// Keeps `depth` reads in flight, one after another through the file.
+// Keeps `depth` reads in flight, one after another through the file and through the memory.
 class SequentialReads {
  public:
   SequentialReads(const File& file, const DiskProbeOptions& options, uint64_t block_bytes,
-                  Reader* reader, uint8_t* memory)
+                  Reader* reader, absl::Span<uint8_t> memory)
       : file_(file), options_(options), block_bytes_(block_bytes), reader_(reader) {
     const uint64_t start_bytes = options.start_bytes % file.size_bytes();
     next_bytes_ = AlignDown(start_bytes, file.alignment_bytes());
-    ops_.resize(options.depth);
+    ops_.resize(memory.size() / block_bytes);
     for (size_t i = 0; i < ops_.size(); ++i) {
       ops_[i].file = &file;
-      ops_[i].buffer = memory + i * block_bytes;
+      ops_[i].buffer = memory.data() + i * block_bytes;
+      idle_.push_back(&ops_[i]);
     }
     done_.resize(options.depth);
     latencies_ns_.reserve(kMaxLatencies);
@@ -51,12 +54,13 @@ class SequentialReads {
 
   absl::Status Run() {
     start_ns_ = clock_.NowNs();
-    for (ReadOp& op : ops_) Start(&op);
+    for (uint32_t i = 0; i < options_.depth; ++i) StartNext();
     while (reader_->in_flight() > 0) {
       const size_t count = reader_->Wait(absl::MakeSpan(done_), -1);
       for (size_t i = 0; i < count; ++i) {
         WEIR_RETURN_IF_ERROR(Account(*done_[i]));
-        Start(done_[i]);
+        idle_.push_back(done_[i]);
+        StartNext();
       }
     }
     return absl::OkStatus();
@@ -80,8 +84,10 @@ class SequentialReads {
     return options_.limit_ns <= 0 || clock_.NowNs() - start_ns_ < options_.limit_ns;
   }
 
-  void Start(ReadOp* op) {
+  void StartNext() {
     if (asked_bytes_ > 0 && !MayGoOn()) return;
+    ReadOp* const op = idle_.front();
+    idle_.pop_front();
     op->offset_bytes = next_bytes_;
     op->required_bytes = std::min(block_bytes_, file_.size_bytes() - next_bytes_);
     op->bytes = AlignUp(op->required_bytes, file_.alignment_bytes());
@@ -105,6 +111,7 @@ class SequentialReads {
   const uint64_t block_bytes_;
   Reader* const reader_;
   std::vector<ReadOp> ops_;
+  std::deque<ReadOp*> idle_;  // the one that was used longest ago first
   std::vector<ReadOp*> done_;
   std::vector<int64_t> latencies_ns_;
   uint64_t next_bytes_ = 0;
@@ -125,12 +132,19 @@ absl::Status CheckOptions(const File& file, const DiskProbeOptions& options) {
   uint64_t memory_bytes = 0;
   if (options.block_bytes == 0 || options.depth == 0 ||
       !CheckedMul(options.block_bytes, options.depth, &memory_bytes) ||
-      memory_bytes > kMaxMemoryBytes) {
+      std::max(memory_bytes, options.footprint_bytes) > kMaxMemoryBytes) {
     return absl::InvalidArgumentError(absl::StrCat(
         "disk probe: ", options.depth, " reads of ", options.block_bytes,
         " bytes in flight are not possible: at least 1 of each, at most 2 GiB together"));
   }
   return absl::OkStatus();
+}
+
+// Whole blocks.
+uint64_t FootprintBytes(const File& file, const DiskProbeOptions& options) {
+  const uint64_t block_bytes = AlignUp(options.block_bytes, file.alignment_bytes());
+  return std::max<uint64_t>(options.depth, CeilDiv(options.footprint_bytes, block_bytes)) *
+         block_bytes;
 }
 
 void AddSentence(std::string* note, absl::string_view sentence) {
@@ -162,7 +176,7 @@ absl::StatusOr<DiskProbeResult> ProbeDisk(const File& file, const DiskProbeOptio
   result.is_direct = file.is_direct();
   std::unique_ptr<Buffer> owned;
   uint8_t* buffer = memory.data();
-  const uint64_t needed_bytes = result.block_bytes * options.depth;
+  const uint64_t needed_bytes = FootprintBytes(file, options);
   if (memory.empty()) {
     WEIR_ASSIGN_OR_RETURN(owned, TakeMemory("disk probe", needed_bytes));
     buffer = owned->data();
@@ -180,7 +194,8 @@ absl::StatusOr<DiskProbeResult> ProbeDisk(const File& file, const DiskProbeOptio
                                            file.buffered_reason(), "."));
   }
   const std::optional<uint64_t> kernel_before = ReadProcessCounters().disk_read_bytes;
-  SequentialReads reads(file, options, result.block_bytes, reader.get(), buffer);
+  SequentialReads reads(file, options, result.block_bytes, reader.get(),
+                        absl::MakeSpan(buffer, needed_bytes));
   const absl::Status status = reads.Run();
   reader.reset();  // after a failure others may still be in flight into `reads`
   WEIR_RETURN_IF_ERROR(status);
@@ -196,15 +211,33 @@ absl::StatusOr<DiskProbeResult> ProbeDisk(const File& file, const DiskProbeOptio
   return result;
 }
 
-absl::StatusOr<DiskProbeResult> ProbeDiskQuickly(const File& file, uint64_t block_bytes,
-                                                 uint32_t depth, const std::string& reader,
-                                                 absl::Span<uint8_t> memory) {
-  DiskProbeOptions options;
-  options.reader = reader;
-  options.block_bytes = block_bytes;
-  options.depth = depth;
-  options.limit_ns = kQuickProbeNs;
-  return ProbeDisk(file, options, memory);
+absl::StatusOr<DiskProbeResult> ProbeDiskQuickly(const File& file,
+                                                 const DiskProbeOptions& options) {
+  WEIR_RETURN_IF_ERROR(CheckOptions(file, options));
+  const uint64_t memory_bytes = FootprintBytes(file, options);
+  WEIR_ASSIGN_OR_RETURN(const std::unique_ptr<Buffer> memory,
+                        TakeMemory("disk probe", memory_bytes));
+  const absl::Span<uint8_t> span = absl::MakeSpan(memory->data(), memory_bytes);
+  DiskProbeOptions part = options;
+  part.start_bytes = file.size_bytes() / 3;
+  part.limit_bytes = 0;
+  part.limit_ns = kQuickProbeNs;
+  WEIR_ASSIGN_OR_RETURN(const DiskProbeResult first, ProbeDisk(file, part, span));
+  part.limit_bytes = first.read_bytes;
+  part.limit_ns = 2 * kQuickProbeNs;  // only if it has become slower
+  return ProbeDisk(file, part, span);
+}
+
+absl::StatusOr<int64_t> ProbeDiskLatencyNs(const File& file, const std::string& reader,
+                                           uint64_t bytes) {
+  DiskProbeOptions single;
+  single.reader = reader;
+  single.block_bytes = bytes;
+  single.depth = 1;
+  single.limit_bytes = kLatencyReads * bytes;
+  single.limit_ns = kQuickProbeNs;
+  WEIR_ASSIGN_OR_RETURN(const DiskProbeResult result, ProbeDisk(file, single));
+  return result.p50_latency_ns;
 }
 
 absl::StatusOr<std::vector<DiskSweepCell>> SweepDisk(const File& file,
@@ -219,10 +252,10 @@ absl::StatusOr<std::vector<DiskSweepCell>> SweepDisk(const File& file,
         cell.reader = reader;
         cell.block_bytes = block_bytes;
         cell.depth = depth;
+        cell.footprint_bytes = options.footprint_bytes;
         cell.limit_ns = options.cell_ns;
         WEIR_RETURN_IF_ERROR(CheckOptions(file, cell));
-        const uint64_t rounded_bytes = AlignUp(block_bytes, file.alignment_bytes());
-        memory_bytes = std::max(memory_bytes, rounded_bytes * depth);
+        memory_bytes = std::max(memory_bytes, FootprintBytes(file, cell));
         cells.push_back(cell);
       }
     }
@@ -239,8 +272,9 @@ absl::StatusOr<std::vector<DiskSweepCell>> SweepDisk(const File& file,
   for (int round = 0; round < options.rounds; ++round) {
     for (size_t i = 0; i < cells.size(); ++i) {
       cells[i].start_bytes = start_bytes;
-      WEIR_ASSIGN_OR_RETURN(DiskProbeResult result,
-                            ProbeDisk(file, cells[i], absl::MakeSpan(memory->data(), memory_bytes)));
+      WEIR_ASSIGN_OR_RETURN(
+          DiskProbeResult result,
+          ProbeDisk(file, cells[i], absl::MakeSpan(memory->data(), memory_bytes)));
       start_bytes = result.end_bytes;
       results[i].push_back(result);
       ++done;

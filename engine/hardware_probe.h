@@ -1,6 +1,6 @@
 // What the links of this machine deliver, measured the way the engine uses them: the disk through
 // the project's own Reader at the engine's block size and depth, DRAM by threads that read it.
-// Related: engine/memory_limits.h (how much memory there is), engine/saved_ceilings.h (keeping
+// Related: kernels/memory_limits.h (how much memory there is), engine/saved_ceilings.h (keeping
 // what was measured). These calls block for about the time they are given.
 #ifndef WEIR_ENGINE_HARDWARE_PROBE_H_
 #define WEIR_ENGINE_HARDWARE_PROBE_H_
@@ -22,7 +22,10 @@ struct DiskProbeOptions {
   std::string reader = "auto";      // as MakeReader takes it
   uint64_t block_bytes = 1 * kMiB;  // of each read; rounded up to the file's alignment
   uint32_t depth = 8;               // reads in flight
-  uint64_t start_bytes = 0;         // of the first read; rounded down, modulo the file's size
+  // Memory that the reads go through in turn, as they go through an engine's ring; at least, and by
+  // default, what is in flight. It counts: small rings stay in caches, even in those of a host.
+  uint64_t footprint_bytes = 0;
+  uint64_t start_bytes = 0;  // of the first read; rounded down, modulo the file's size
   // Reading goes on sequentially, from the start again after the end, until one of the two is
   // reached; 0: no such limit. Not both 0.
   uint64_t limit_bytes = 0;
@@ -46,21 +49,26 @@ struct DiskProbeResult {
   std::string note;        // what a reader of the figure must know; empty or whole sentences
 };
 
-// `memory` receives the reads: at least depth x block, aligned to the file's alignment and touched
+// `memory` receives the reads: at least the footprint, aligned to the file's alignment and touched
 // before; empty: memory is taken for this call. Errors: an empty file, options out of range, any
 // failed read.
 absl::StatusOr<DiskProbeResult> ProbeDisk(const File& file, const DiskProbeOptions& options,
                                           absl::Span<uint8_t> memory = {});
 
-// About 100 ms, for use right before a run.
-absl::StatusOr<DiskProbeResult> ProbeDiskQuickly(const File& file, uint64_t block_bytes,
-                                                 uint32_t depth, const std::string& reader,
-                                                 absl::Span<uint8_t> memory = {});
+// About 150 ms, for use right before a run, which will read the same bytes again and again: a part
+// of the file is read twice, and the second time counts. (The first may fill the caches of a
+// virtual or remote disk's host.) The options' start and limits are not used.
+absl::StatusOr<DiskProbeResult> ProbeDiskQuickly(const File& file, const DiskProbeOptions& options);
+
+// The median time of a few single reads of `bytes`, one after the other.
+absl::StatusOr<int64_t> ProbeDiskLatencyNs(const File& file, const std::string& reader,
+                                           uint64_t bytes);
 
 struct DiskSweepOptions {
   std::vector<std::string> readers = {"auto"};
   std::vector<uint64_t> block_bytes = {256 * kKiB, 1 * kMiB, 4 * kMiB};
   std::vector<uint32_t> depths = {1, 4, 16, 32};
+  uint64_t footprint_bytes = 0;   // as in DiskProbeOptions, for every combination
   int64_t cell_ns = 300'000'000;  // for one combination in one round
   // Every round visits all combinations, so that a disk that changes its pace changes it for all.
   int rounds = 3;

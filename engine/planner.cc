@@ -14,9 +14,11 @@ namespace weir {
 namespace {
 
 constexpr uint64_t kPage = 4096;
-constexpr uint64_t kMaxBlockBytes = 4 * kMiB;
+constexpr uint64_t kMaxBlockBytes = 2 * kMiB;
 constexpr uint64_t kMinBlockBytes = 128 * kKiB;
-constexpr uint64_t kMaxRingBytes = 48 * kMiB;
+constexpr uint64_t kMinRingBytes = 24 * kMiB;
+constexpr uint64_t kMaxRingBytes = 128 * kMiB;
+constexpr double kRingSeconds = 0.008;
 constexpr uint32_t kMinChunkTokens = 16;
 
 TransformerOptions CutFor(const Model& model, uint64_t block_bytes, ActivationFormat activations) {
@@ -75,7 +77,8 @@ PlanOptions OptionsFor(const Model& model, const PlannerOptions& options, const 
   PlanOptions plan_options;
   plan_options.shape = shape;
   plan_options.overhead = OverheadFor(model, shape, options.threads);
-  plan_options.preferred_ring_bytes = std::min(kMaxRingBytes, model.index.tensor_bytes() / 8);
+  plan_options.preferred_ring_bytes =
+      std::min(RingBytes(options.disk_bytes_per_s), model.index.tensor_bytes() / 8);
   return plan_options;
 }
 
@@ -127,6 +130,12 @@ absl::StatusOr<ModelPlan> UseSavedPlan(const Model& model, const PlannerOptions&
 }
 
 }  // namespace
+
+uint64_t RingBytes(double disk_bytes_per_s) {
+  const double wanted_bytes = std::min(disk_bytes_per_s * kRingSeconds, 1e9);
+  return std::clamp(AlignUp(static_cast<uint64_t>(wanted_bytes), kMiB), kMinRingBytes,
+                    kMaxRingBytes);
+}
 
 uint64_t RowStagingBytes(const Model& model) {
   const TensorInfo& table = *model.tensors.embedding;

@@ -30,9 +30,15 @@ struct PlannerOptions {
   uint32_t logit_rows = 1;
   uint32_t threads = 1;  // their scratch memory counts
   ActivationFormat activations = ActivationFormat::kQ16;
+  double disk_bytes_per_s = 0;  // decides the ring's size; 0: not known
 };
 
 inline constexpr uint32_t kDefaultContextTokens = 4096;
+
+// The ring that streamed blocks pass through: what the disk delivers while the thread that reads is
+// kept from running for some milliseconds, and no more: a larger one falls out of caches
+// (docs/performance.md).
+uint64_t RingBytes(double disk_bytes_per_s);
 
 struct ModelPlan {
   std::unique_ptr<Transformer> transformer;  // refers to the model

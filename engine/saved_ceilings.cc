@@ -16,7 +16,7 @@
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
-#include "engine/system_files.h"
+#include "io/system_files.h"
 #include "io/base.h"
 
 namespace weir {

@@ -27,7 +27,7 @@ struct DiskIdentity {
 };
 
 absl::StatusOr<DiskIdentity> IdentifyDisk(const File& file);
-// `device` as in DiskIdentity; `root` as in engine/system_files.h.
+// `device` as in DiskIdentity; `root` as in io/system_files.h.
 DiskIdentity DescribeDevice(const std::string& device, const std::string& root);
 
 struct DiskCeiling {

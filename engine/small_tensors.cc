@@ -118,21 +118,38 @@ absl::StatusOr<SmallTensors> SmallTensors::Load(const Model& model, uint32_t con
       small.by_tensor_[staged->tensor] = out;
     }
   }
+  small.AddFrequencies(model, context_tokens, free_memory);
+  return small;
+}
+
+SmallTensors SmallTensors::OfOnes(const Model& model, uint8_t* memory) {
+  SmallTensors small;
+  uint8_t* free_memory = memory;
+  for (const TensorInfo* tensor : List(model)) {
+    auto* out = reinterpret_cast<float*>(free_memory);
+    free_memory += FloatBytes(Elements(*tensor));
+    std::fill_n(out, Elements(*tensor), 1.0f);
+    small.by_tensor_[tensor] = out;
+  }
+  small.AddFrequencies(model, /*context_tokens=*/1, free_memory);
+  return small;
+}
+
+void SmallTensors::AddFrequencies(const Model& model, uint32_t context_tokens, uint8_t* memory) {
   for (size_t i = 0; i < model.config.ropes.size(); ++i) {
     const RopeConfig& rope = model.config.ropes[i];
     const bool is_long = rope.original_context_length > 0 &&
                          context_tokens > rope.original_context_length &&
                          model.tensors.long_rope_divisors[i] != nullptr;
     const float* divisor =
-        small.Find(is_long ? model.tensors.long_rope_divisors[i] : model.tensors.rope_divisors[i]);
-    auto* out = reinterpret_cast<float*>(free_memory);
-    free_memory += FloatBytes(rope.inverse_frequency.size());
+        Find(is_long ? model.tensors.long_rope_divisors[i] : model.tensors.rope_divisors[i]);
+    auto* out = reinterpret_cast<float*>(memory);
+    memory += FloatBytes(rope.inverse_frequency.size());
     for (size_t k = 0; k < rope.inverse_frequency.size(); ++k) {
       out[k] = rope.inverse_frequency[k] / (divisor == nullptr ? 1.0f : divisor[k]);
     }
-    small.inverse_frequency_.push_back(out);
+    inverse_frequency_.push_back(out);
   }
-  return small;
 }
 
 const float* SmallTensors::Find(const TensorInfo* tensor) const {

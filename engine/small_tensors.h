@@ -27,12 +27,17 @@ class SmallTensors {
                                            Reader& reader, absl::Span<uint8_t> staging,
                                            uint8_t* memory);
 
+  // Every value 1, nothing read: to measure what the model's steps take.
+  static SmallTensors OfOnes(const Model& model, uint8_t* memory);
+
   // Null for null; otherwise a tensor that the model has (checked).
   const float* Find(const TensorInfo* tensor) const;
   // [rotary_columns / 2] of config.ropes[index], with the divisor tensor applied.
   const float* inverse_frequency(uint32_t index) const { return inverse_frequency_[index]; }
 
  private:
+  void AddFrequencies(const Model& model, uint32_t context_tokens, uint8_t* memory);
+
   absl::flat_hash_map<const TensorInfo*, const float*> by_tensor_;
   std::vector<const float*> inverse_frequency_;
 };

@@ -152,6 +152,21 @@ const Transformer::Op* Transformer::OnlyMultiplies(StepId step) const {
   return &ops.front();
 }
 
+std::string Transformer::StepShape(StepId step) const {
+  std::string shape;
+  for (const Op& op : step_ops_[step]) {
+    const LayerConfig& layer = model_.config.layers[op.layer];
+    absl::StrAppend(&shape, static_cast<int>(op.kind), "/", layer.heads, "/", layer.kv_heads, "/",
+                    layer.window, "/", layer.feed_forward_columns, "/", op.last_of_matrix);
+    if (op.piece.tensor != nullptr) {
+      absl::StrAppend(&shape, "/", static_cast<int>(op.piece.tensor->dtype), "/", op.piece.rows,
+                      "/", op.piece.tensor->columns());
+    }
+    shape.push_back(' ');
+  }
+  return shape;
+}
+
 void Transformer::Enqueue(StepId step, Stream& stream, const SmallTensors& small,
                           const Workspace& workspace, const PassInput& input,
                           const std::vector<uint8_t*>& block_memory) const {

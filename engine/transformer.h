@@ -9,6 +9,7 @@
 #define WEIR_ENGINE_TRANSFORMER_H_
 
 #include <cstdint>
+#include <string>
 #include <vector>
 
 #include "engine/block_cutter.h"
@@ -44,6 +45,9 @@ class Transformer {
   // Every block that holds rows of the embedding table because it is also the output matrix (tied);
   // empty otherwise.
   const std::vector<MatrixPiece>& embedding_pieces() const { return embedding_pieces_; }
+
+  // Equal for steps that do the same work on other weights.
+  std::string StepShape(StepId step) const;
 
   // Enqueues one step. `block_memory[id]` is where each block lies now.
   void Enqueue(StepId step, Stream& stream, const SmallTensors& small, const Workspace& workspace,

@@ -157,8 +157,10 @@ absl::Status Bench(const BenchOptions& options) {
     model_options.context_tokens = needs.min_context_tokens;
   }
   WEIR_ASSIGN_OR_RETURN(ModelPlan plan, PlanFromOptions(*model, model_options, needs));
-  WEIR_ASSIGN_OR_RETURN(const MeasuredCeilings measured,
-                        MeasureCeilings(*model, model_options, &plan));
+  WEIR_ASSIGN_OR_RETURN(
+      const MeasuredCeilings measured,
+      MeasureCeilings(*model, model_options, options.prompt_tokens + options.generate_tokens / 2,
+                      &plan));
   WEIR_ASSIGN_OR_RETURN(const std::unique_ptr<Engine> engine,
                         OpenEngine(*model, std::move(plan), model_options));
   const int64_t run_begin_ns = RealClock().NowNs();

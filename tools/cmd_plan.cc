@@ -14,6 +14,8 @@
 namespace weir {
 namespace {
 
+constexpr uint32_t kTypicalPosition = 128;  // of the token that is predicted
+
 void PrintRow(const std::string& what, uint64_t bytes, const std::string& note) {
   std::printf("  %-34s %12s  %s\n", what.c_str(), FormatBytes(bytes).c_str(), note.c_str());
 }
@@ -54,7 +56,8 @@ absl::Status PlanCommand(const ModelOptions& options) {
   WEIR_ASSIGN_OR_RETURN(OutputFile json, OutputFile::Open(options.json_path));
   WEIR_ASSIGN_OR_RETURN(const std::unique_ptr<Model> model, OpenModel(options));
   WEIR_ASSIGN_OR_RETURN(ModelPlan made, PlanFromOptions(*model, options, ContextNeeds()));
-  WEIR_ASSIGN_OR_RETURN(const MeasuredCeilings measured, MeasureCeilings(*model, options, &made));
+  WEIR_ASSIGN_OR_RETURN(const MeasuredCeilings measured,
+                        MeasureCeilings(*model, options, kTypicalPosition, &made));
   const Plan& plan = made.plan;
   const Program& program = made.transformer->program();
   const PlanSummary summary = Summarise(program, plan);

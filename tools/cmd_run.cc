@@ -24,6 +24,8 @@
 namespace weir {
 namespace {
 
+constexpr uint32_t kTypicalTokens = 64;  // after the prompt, in the middle of a run, say
+
 struct RunOptions {
   ModelOptions model;
   SamplingFlags sampling;
@@ -92,8 +94,10 @@ absl::Status Run(const RunOptions& options) {
   WEIR_ASSIGN_OR_RETURN(const std::vector<TokenId> prompt, PromptTokens(*model, options));
   WEIR_ASSIGN_OR_RETURN(ModelPlan plan,
                         PlanFromOptions(*model, options.model, NeedsOf(prompt, options)));
-  WEIR_ASSIGN_OR_RETURN(const MeasuredCeilings measured,
-                        MeasureCeilings(*model, options.model, &plan));
+  WEIR_ASSIGN_OR_RETURN(
+      const MeasuredCeilings measured,
+      MeasureCeilings(*model, options.model, static_cast<uint32_t>(prompt.size()) + kTypicalTokens,
+                      &plan));
   WEIR_ASSIGN_OR_RETURN(const std::unique_ptr<Engine> engine,
                         OpenEngine(*model, std::move(plan), options.model));
 

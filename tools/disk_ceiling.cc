@@ -1,41 +1,73 @@
 #include "tools/disk_ceiling.h"
 
+#include <ctime>
+#include <optional>
+
 #include "absl/strings/str_cat.h"
 #include "engine/hardware_probe.h"
+#include "engine/planner.h"
 #include "engine/saved_ceilings.h"
 #include "tools/model_path.h"
 
 namespace weir {
+namespace {
+
+constexpr int64_t kFreshSeconds = 3600;
+
+}  // namespace
 
 std::string CeilingsPath() {
   const std::string folder = UserCacheFolder();
   return folder.empty() ? "" : absl::StrCat(folder, "/ceilings.json");
 }
 
-double DiskCeilingBytesPerS(const File& file, const std::string& reader, std::string* note) {
+DiskReading ReadingFor(const File& file, const std::string& reader) {
+  DiskReading reading;
+  reading.reader = reader;
   const absl::StatusOr<DiskIdentity> disk = IdentifyDisk(file);
   const std::string path = CeilingsPath();
-  if (disk.ok() && !path.empty()) {
-    const SavedCeilings saved = LoadCeilings(path);
-    DiskCeiling wanted;
-    wanted.disk = *disk;
-    wanted.reader = reader == "auto" ? "uring" : reader;
-    wanted.block_bytes = kCeilingBlockBytes;
-    wanted.depth = kCeilingDepth;
-    const auto found = FindCeiling(saved, wanted);
-    if (found.has_value()) {
-      *note = "saved by `weir probe disk`";
-      return found->bytes_per_s;
-    }
+  if (!disk.ok() || path.empty()) return reading;
+  const SavedCeilings saved = LoadCeilings(path);
+  DiskCeiling wanted;
+  wanted.disk = *disk;
+  wanted.reader = reader == "auto" ? "uring" : reader;
+  const std::optional<DiskCeiling> found = FindCeiling(saved, wanted);
+  if (!found.has_value()) return reading;
+  reading.read_bytes = found->block_bytes;
+  reading.depth = found->depth;
+  reading.saved_bytes_per_s = found->bytes_per_s;
+  const int64_t age_s = std::time(nullptr) - found->measured_unix_s;
+  reading.is_fresh = age_s >= 0 && age_s < kFreshSeconds;
+  return reading;
+}
+
+DiskFigures MeasureDisk(const File& file, const DiskReading& reading) {
+  DiskFigures figures;
+  const absl::StatusOr<int64_t> latency_ns =
+      ProbeDiskLatencyNs(file, reading.reader, file.alignment_bytes());
+  if (!latency_ns.ok()) {
+    figures.note = std::string(latency_ns.status().message());
+    return figures;
   }
-  const absl::StatusOr<DiskProbeResult> probed =
-      ProbeDiskQuickly(file, kCeilingBlockBytes, kCeilingDepth, reader);
+  figures.latency_ns = *latency_ns;
+  if (reading.is_fresh) {
+    figures.bytes_per_s = reading.saved_bytes_per_s;
+    figures.note = "saved by `weir probe disk` less than an hour ago";
+    return figures;
+  }
+  DiskProbeOptions probe;
+  probe.reader = reading.reader;
+  probe.block_bytes = reading.read_bytes;
+  probe.depth = reading.depth;
+  probe.footprint_bytes = RingBytes(reading.saved_bytes_per_s);
+  const absl::StatusOr<DiskProbeResult> probed = ProbeDiskQuickly(file, probe);
   if (!probed.ok()) {
-    *note = std::string(probed.status().message());
-    return 0;
+    figures.note = std::string(probed.status().message());
+    return figures;
   }
-  *note = absl::StrCat("probed for ", static_cast<int>(probed->seconds * 1e3), " ms");
-  return probed->bytes_per_s;
+  figures.bytes_per_s = probed->bytes_per_s;
+  figures.note = absl::StrCat("probed for ", static_cast<int>(probed->seconds * 1e3), " ms");
+  return figures;
 }
 
 }  // namespace weir

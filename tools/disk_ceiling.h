@@ -1,5 +1,5 @@
-// The disk's rate to judge a run by: as `weir probe disk` saved it for this disk, or measured now
-// in about a tenth of a second.
+// How to read from a file's disk and what it delivers then: as `weir probe disk` saved it for this
+// disk, file system and reader, or defaults and a measurement of a moment.
 #ifndef WEIR_TOOLS_DISK_CEILING_H_
 #define WEIR_TOOLS_DISK_CEILING_H_
 
@@ -10,15 +10,24 @@
 
 namespace weir {
 
-// How the engine reads: the conditions under which a ceiling means something.
-inline constexpr uint64_t kCeilingBlockBytes = 1 << 20;
-inline constexpr uint32_t kCeilingDepth = 16;
-
 // The file that `weir probe disk` keeps ceilings in; empty when there is no cache folder.
 std::string CeilingsPath();
 
-// Bytes per second; 0 when it could not be measured. `*note` tells where the figure comes from.
-double DiskCeilingBytesPerS(const File& file, const std::string& reader, std::string* note);
+struct DiskReading {
+  std::string reader = "auto";  // as MakeReader takes it
+  uint64_t read_bytes = 1 << 20;
+  uint32_t depth = 32;           // reads in flight
+  double saved_bytes_per_s = 0;  // 0: nothing saved
+  bool is_fresh = false;         // saved less than an hour ago: good for a prediction
+};
+DiskReading ReadingFor(const File& file, const std::string& reader);
+
+struct DiskFigures {
+  double bytes_per_s = 0;  // 0 when it could not be measured
+  int64_t latency_ns = 0;  // of a single read
+  std::string note;        // where the rate comes from
+};
+DiskFigures MeasureDisk(const File& file, const DiskReading& reading);
 
 }  // namespace weir
 

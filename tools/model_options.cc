@@ -2,14 +2,16 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <numeric>
 #include <thread>
 #include <utility>
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "engine/compute_probe.h"
-#include "engine/memory_limits.h"
 #include "io/base.h"
+#include "io/quantities.h"
+#include "kernels/memory_limits.h"
 #include "tools/disk_ceiling.h"
 #include "tools/exit_codes.h"
 #include "tools/interrupt.h"
@@ -20,8 +22,6 @@
 namespace weir {
 namespace {
 
-// Beside the budget a process needs its program, stacks and the vocabulary.
-constexpr uint64_t kProcessMarginBytes = 64 * kMiB;
 constexpr uint32_t kMostThreads = 1024;  // of a CPU device
 constexpr size_t kTraceRecords = 1 << 20;
 
@@ -46,8 +46,8 @@ absl::StatusOr<ActivationFormat> ActivationsFrom(const ModelOptions& options) {
   if (text == "q16") return ActivationFormat::kQ16;
   if (text == "q8") return ActivationFormat::kQ8;
   if (text == "f32") return ActivationFormat::kF32;
-  return OptionError("--activations", absl::InvalidArgumentError(absl::StrCat(
-                                          "'", text, "' is none of q16, q8, f32")));
+  return OptionError("--activations", absl::InvalidArgumentError(
+                                          absl::StrCat("'", text, "' is none of q16, q8, f32")));
 }
 
 // What this process may take: the limits of machine and cgroup, less what it needs beside the
@@ -61,14 +61,8 @@ absl::StatusOr<uint64_t> DefaultDramBytes() {
 absl::Status CheckDram(uint64_t dram_bytes) {
   const absl::StatusOr<MemoryLimits> limits = ReadMemoryLimits();
   // Where the kernel does not tell, only the allocation itself can.
-  if (!limits.ok() || dram_bytes <= limits->usable_bytes) return absl::OkStatus();
-  return WithExitCode(
-      ExitCode::kBudget,
-      absl::ResourceExhaustedError(absl::StrCat(
-          "a DRAM budget of ", FormatBytes(dram_bytes), " is more than this process may take (",
-          FormatBytes(limits->usable_bytes),
-          " under the limits of the machine and its cgroup): the system would page or kill it. "
-          "Lower --dram")));
+  if (!limits.ok()) return absl::OkStatus();
+  return WithExitCode(ExitCode::kBudget, CheckBudget(dram_bytes, *limits, ReadProcessCounters()));
 }
 
 absl::Status FillBudget(const ModelOptions& options, PlannerOptions* planner) {
@@ -103,6 +97,25 @@ absl::Status FillBudget(const ModelOptions& options, PlannerOptions* planner) {
   if (!dram.ok()) return OptionError("--dram", dram.status());
   planner->dram_bytes = *dram;
   return absl::OkStatus();
+}
+
+// What was asked for, else what suits the disk.
+absl::StatusOr<DiskReading> ReadingFrom(const Model& model, const ModelOptions& options) {
+  DiskReading reading = ReadingFor(*model.files[0], options.reader);
+  if (!options.read_size.empty()) {
+    const absl::StatusOr<uint64_t> bytes = ParseBytes(options.read_size);
+    if (!bytes.ok()) return OptionError("--read-size", bytes.status());
+    reading.read_bytes = *bytes;
+    reading.is_fresh = false;
+  }
+  if (options.read_depth != 0) {
+    reading.depth = options.read_depth;
+    reading.is_fresh = false;
+  }
+  const absl::Status possible =
+      ValidateReaderOptions({.chunk_bytes = reading.read_bytes, .depth = reading.depth});
+  if (!possible.ok()) return OptionError("--read-size, --read-depth", possible);
+  return reading;
 }
 
 // A budget that this machine cannot honour is refused before anything is read.
@@ -145,6 +158,12 @@ void AddPlanOptions(CLI::App& command, ModelOptions* options) {
 void AddRunOptions(CLI::App& command, ModelOptions* options) {
   AddPlanOptions(command, options);
   command.add_option("--reader", options->reader, "auto, uring or threads");
+  command.add_option(
+      "--read-size", options->read_size,
+      "bytes of each read, such as 1MiB (default: what `weir probe disk` found best)");
+  command.add_option("--read-depth", options->read_depth, "reads in flight (default: likewise)");
+  command.add_option("--read-timeout", options->read_timeout,
+                     "how long the disk may take to answer a read, such as 60s");
   command.add_option("--faults", options->faults,
                      "inject faults into reads, such as seed=1,short=5%,spike=5%:20ms");
 }
@@ -176,35 +195,52 @@ absl::StatusOr<ModelPlan> PlanFromOptions(const Model& model, const ModelOptions
   if (needs.prompt_tokens > 0)
     planner.max_chunk_tokens = std::min(planner.max_chunk_tokens, needs.prompt_tokens);
   planner.logit_rows = needs.logit_rows;
+  planner.disk_bytes_per_s = ReadingFor(*model.files[0], options.reader).saved_bytes_per_s;
   return PlanWithin(model, planner);
 }
 
 absl::StatusOr<MeasuredCeilings> MeasureCeilings(const Model& model, const ModelOptions& options,
-                                                 ModelPlan* plan) {
+                                                 uint32_t position, ModelPlan* plan) {
+  WEIR_ASSIGN_OR_RETURN(const DiskReading reading, ReadingFrom(model, options));
+  const DiskFigures disk = MeasureDisk(*model.files[0], reading);
   MeasuredCeilings measured;
-  measured.ceilings.disk_bytes_per_s =
-      DiskCeilingBytesPerS(*model.files[0], options.reader, &measured.disk_note);
+  measured.disk_note = disk.note;
+  measured.ceilings.disk_bytes_per_s = disk.bytes_per_s;
+  measured.ceilings.disk_latency_ns = disk.latency_ns;
   ComputeProbeOptions probe;
   probe.threads = ThreadsFrom(options);
   probe.isa = options.isa;
-  WEIR_ASSIGN_OR_RETURN(probe.activations, ActivationsFrom(options));
+  probe.position = std::min(position, plan->plan.shape.context_tokens - 1);
   probe.memory_bytes = std::min<uint64_t>(probe.memory_bytes, plan->plan.dram_bytes() / 2);
-  absl::StatusOr<double> compute = ProbeComputeBytesPerS(model, probe);
-  if (!compute.ok()) return WithExitCode(ExitCode::kUsage, compute.status());
-  measured.ceilings.compute_bytes_per_s = *compute;
-  plan->plan.prediction =
-      PredictPlan(plan->transformer->program(), plan->plan, measured.ceilings);
+  absl::StatusOr<std::vector<int64_t>> steps = ProbeSteps(model, *plan->transformer, probe);
+  if (!steps.ok()) return WithExitCode(ExitCode::kUsage, steps.status());
+  const Program& program = plan->transformer->program();
+  const int64_t pass_ns = std::accumulate(steps->begin(), steps->end(), int64_t{1});
+  measured.ceilings.compute_bytes_per_s =
+      static_cast<double>(program.payload_bytes()) * 1e9 / static_cast<double>(pass_ns);
+  measured.ceilings.step_ns = *std::move(steps);
+  plan->plan.prediction = PredictPlan(program, plan->plan, measured.ceilings);
   return measured;
 }
 
 absl::StatusOr<std::unique_ptr<Engine>> OpenEngine(const Model& model, ModelPlan plan,
                                                    const ModelOptions& options) {
   EngineOptions engine_options;
-  engine_options.reader = options.reader;
+  WEIR_ASSIGN_OR_RETURN(const DiskReading disk, ReadingFrom(model, options));
+  engine_options.reader = disk.reader;
+  engine_options.read_bytes = disk.read_bytes;
+  engine_options.read_depth = disk.depth;
   engine_options.threads = ThreadsFrom(options);
   engine_options.isa = options.isa;
   engine_options.cancel = &InterruptFlag();
   if (!options.trace_path.empty()) engine_options.trace_records = kTraceRecords;
+  const absl::StatusOr<int64_t> read_timeout_ns = ParseDuration(options.read_timeout);
+  if (!read_timeout_ns.ok()) return OptionError("--read-timeout", read_timeout_ns.status());
+  if (*read_timeout_ns <= 0) {
+    return OptionError("--read-timeout",
+                       absl::InvalidArgumentError("no disk answers at once; give it more than 0"));
+  }
+  engine_options.read_timeout_ns = *read_timeout_ns;
   if (!options.faults.empty()) {
     absl::StatusOr<FaultOptions> faults = ParseFaultOptions(options.faults);
     if (!faults.ok()) return OptionError("--faults", faults.status());
@@ -229,7 +265,8 @@ absl::StatusOr<std::unique_ptr<Engine>> OpenEngine(const Model& model, ModelPlan
   if (!engine.ok()) {
     // A file that ends early is one that changed since its header was read.
     const bool reading = absl::IsOutOfRange(engine.status()) || absl::IsDataLoss(engine.status()) ||
-                         absl::IsUnavailable(engine.status());
+                         absl::IsUnavailable(engine.status()) ||
+                         absl::IsDeadlineExceeded(engine.status());
     if (reading) return WithExitCode(ExitCode::kIo, engine.status());
     // An --isa that this CPU lacks.
     if (absl::IsFailedPrecondition(engine.status())) {

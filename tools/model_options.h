@@ -23,7 +23,10 @@ struct ModelOptions {
   std::string resident;  // PERCENT
   std::string plan_file;
   std::string reader = "auto";
+  std::string read_size;    // SIZE; empty: as probed, or a default
+  uint32_t read_depth = 0;  // 0: likewise
   std::string faults;
+  std::string read_timeout = "60s";  // TIME
   std::string activations = "q16";
   std::string isa;
   uint32_t threads = 0;  // 0: as many as this process may use
@@ -35,7 +38,7 @@ struct ModelOptions {
 
 // MODEL, --dram, --resident, --plan, -c, -b: what decides a plan.
 void AddPlanOptions(CLI::App& command, ModelOptions* options);
-// The above, and --reader, --faults: what decides a run.
+// The above, and --reader, --read-timeout, --faults: what decides a run.
 void AddRunOptions(CLI::App& command, ModelOptions* options);
 
 absl::StatusOr<std::unique_ptr<Model>> OpenModel(const ModelOptions& options);
@@ -47,7 +50,8 @@ struct ContextNeeds {
   uint32_t logit_rows = 1;
 };
 
-// Refuses a budget that this machine cannot honour. Nothing is measured: the plan has no prediction.
+// Refuses a budget that this machine cannot honour. Nothing is measured: the plan has no
+// prediction.
 absl::StatusOr<ModelPlan> PlanFromOptions(const Model& model, const ModelOptions& options,
                                           const ContextNeeds& needs);
 
@@ -57,9 +61,9 @@ struct MeasuredCeilings {
 };
 
 // Measures the ceilings (a fraction of a second), for commands that show a prediction, and makes
-// the plan's from them.
+// the plan's from them. `position`: how many tokens the context holds in the middle of the run.
 absl::StatusOr<MeasuredCeilings> MeasureCeilings(const Model& model, const ModelOptions& options,
-                                                 ModelPlan* plan);
+                                                 uint32_t position, ModelPlan* plan);
 
 // Prints what differs from what was asked (buffered reads, threads instead of io_uring) to stderr.
 absl::StatusOr<std::unique_ptr<Engine>> OpenEngine(const Model& model, ModelPlan plan,
