@@ -61,10 +61,9 @@ def huge_pages(setting):
 
 
 def run_fio(model, setting, seconds):
-    if HUGE_OPTION not in setting.options:
-        return fio.run(model, setting, seconds)
-    with huge_pages(setting):
-        return fio.run(model, setting, seconds)
+    room = huge_pages(setting) if HUGE_OPTION in setting.options else contextlib.nullcontext()
+    with room:
+        return fio.run(model, setting, fio.for_seconds(seconds))
 
 
 def run_probe(options, model, setting):

@@ -22,10 +22,20 @@ class Setting:
         return f"{self.block_bytes // 1024} KiB x {self.depth}"
 
 
-def command(path, setting, seconds):
-    """`seconds` None: one block only, to see what fio costs by itself."""
-    length = (["--time_based", f"--runtime={seconds}"] if seconds else
-              [f"--io_size={setting.block_bytes}"])
+WHOLE_FILE = ()  # once
+
+
+def for_seconds(seconds):
+    """From the start of the file, and again after its end."""
+    return ("--time_based", f"--runtime={seconds}")
+
+
+def one_block(setting):
+    """To see what fio costs by itself."""
+    return (f"--io_size={setting.block_bytes}",)
+
+
+def command(path, setting, length):
     return [measure.find_program("fio", "fio"), "--name=read", f"--filename={path}", "--readonly",
             "--rw=read", "--direct=1", "--thread", f"--ioengine={setting.engine}",
             f"--bs={setting.block_bytes}", f"--iodepth={setting.depth}", "--group_reporting",
@@ -44,10 +54,10 @@ def parse(text):
     return {"gb_per_s": read["bw_bytes"] * 1e-9, "bytes": read["io_bytes"]}
 
 
-def run(path, setting, seconds):
+def run(path, setting, length):
     """parse()'s and "cpu_s", user and system time of all of fio's threads. Raises RunFailed."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    done = subprocess.run(command(path, setting, seconds), check=False, capture_output=True,
+    done = subprocess.run(command(path, setting, length), check=False, capture_output=True,
                           text=True, stdin=subprocess.DEVNULL)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     try:
@@ -66,6 +76,6 @@ def sweep(path, settings, seconds, rounds=2):
     rates = {setting: [] for setting in settings}
     for index in range(rounds):
         for setting in measure.rotated(list(settings), index):
-            rates[setting].append(run(path, setting, seconds)["gb_per_s"])
+            rates[setting].append(run(path, setting, for_seconds(seconds))["gb_per_s"])
     medians = [(setting, measure.spread(values).median) for setting, values in rates.items()]
     return sorted(medians, key=lambda pair: -pair[1])

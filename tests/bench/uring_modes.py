@@ -84,7 +84,7 @@ def try_modes(path, candidates):
         try:
             if name == "IOPOLL" and has_polled_queues(path) is False:
                 raise RunFailed(None, "no polled queues")
-            fio.run(path, setting, 1)
+            fio.run(path, setting, fio.for_seconds(1))
             working[name] = setting
         except RunFailed as error:
             refused[name] = why_not(name, path, error)
@@ -92,9 +92,9 @@ def try_modes(path, candidates):
 
 
 def measure(path, setting, seconds):
-    own_s = fio.run(path, setting, None)["cpu_s"]
+    own_s = fio.run(path, setting, fio.one_block(setting))["cpu_s"]
     busy_before_s = machine_busy_s()
-    result = fio.run(path, setting, seconds)
+    result = fio.run(path, setting, fio.for_seconds(seconds))
     gigabytes = result["bytes"] * 1e-9
     return {"gb_per_s": result["gb_per_s"],
             "cpu_s_per_gb": max(result["cpu_s"] - own_s, 0) / gigabytes,
@@ -143,6 +143,7 @@ def main():
         working, refused = try_modes(options.file, candidates)
         if PLAIN not in working:
             raise MeasureError(f"io_uring itself does not work here: {refused[PLAIN]}")
+        fio.run(options.file, candidates[PLAIN], fio.WHOLE_FILE)
         samples = run_rounds(options.file, working, options)
     except MeasureError as error:
         sys.exit(f"uring_modes: {error}")
