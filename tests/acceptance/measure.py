@@ -1,5 +1,6 @@
 """What the measuring scripts share: running weir, counters of the kernel, medians, tables."""
 
+import argparse
 import dataclasses
 import json
 import math
@@ -59,16 +60,16 @@ def parse_size(text):
     """Bytes of "600MB", "500MiB", "1M" (as fio and weir: binary) or "12345"."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)", text.strip())
     if not match or match.group(2).upper() not in _UNITS:
-        raise ValueError(f"'{text}' is no size; write it like 500MiB, 600MB or 1M")
+        raise argparse.ArgumentTypeError(f"'{text}' is no size; write it like 500MiB, 600MB or 1M")
     return math.floor(float(match.group(1)) * _UNITS[match.group(2).upper()])
 
 
 def parse_shares(text):
     """Percentages such as "0,25,50"."""
-    shares = [int(part) for part in text.split(",")]
-    if not all(0 <= share <= 100 for share in shares):
-        raise ValueError(f"'{text}': each is a share of the weights, 0 to 100")
-    return shares
+    parts = text.split(",")
+    if not all(part.isdecimal() and int(part) <= 100 for part in parts):
+        raise argparse.ArgumentTypeError(f"'{text}': write shares of the weights like 0,25,50")
+    return [int(part) for part in parts]
 
 
 def rotated(arms, round_index):

@@ -1,5 +1,6 @@
 """The pure parts of the measuring scripts: what they parse, how they summarise, when they fail."""
 
+import argparse
 import importlib.util
 import json
 import pathlib
@@ -28,6 +29,7 @@ def load_script(name, path):
 compare_mmap = load_script("compare_mmap", "tools/compare_mmap")
 uring_modes = load_script("uring_modes", "tests/bench/uring_modes.py")
 MIB = 1 << 20
+Refused = argparse.ArgumentTypeError
 
 
 class MeasureTest(unittest.TestCase):
@@ -37,13 +39,13 @@ class MeasureTest(unittest.TestCase):
             with self.subTest(text=text):
                 self.assertEqual(measure.parse_size(text), size)
         for text in ("", "half", "-1", "3 apples", "1e9"):
-            with self.subTest(text=text), self.assertRaisesRegex(ValueError, "is no size"):
+            with self.subTest(text=text), self.assertRaisesRegex(Refused, "is no size"):
                 measure.parse_size(text)
 
     def test_shares(self):
         self.assertEqual(measure.parse_shares("0,25,50"), [0, 25, 50])
         for text in ("101", "-1", "", "5%"):
-            with self.subTest(text=text), self.assertRaises(ValueError):
+            with self.subTest(text=text), self.assertRaises(Refused):
                 measure.parse_shares(text)
 
     def test_medians_and_ratios(self):
