@@ -25,14 +25,15 @@ function(weir_discover target)
 endfunction()
 
 # One test binary per folder of tests/: weir_test(io LIBS weir_io) -> io_test, known to CTest.
+# HELPERS are those of other folders, as paths below tests/.
 function(weir_test name)
-  cmake_parse_arguments(ARG "" "" "LIBS" ${ARGN})
+  cmake_parse_arguments(ARG "" "" "LIBS;HELPERS" ${ARGN})
   file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/${name}/*_test.cc)
   file(GLOB helpers CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/${name}/*_helper.cc)
   if(NOT sources)
     return()
   endif()
-  add_executable(${name}_test ${sources} ${helpers})
+  add_executable(${name}_test ${sources} ${helpers} ${ARG_HELPERS})
   target_link_libraries(${name}_test PRIVATE ${ARG_LIBS} GTest::gmock GTest::gtest_main)
   weir_discover(${name}_test)
 endfunction()

@@ -5,18 +5,14 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <fstream>
-#include <limits>
 #include <optional>
 #include <string>
 #include <utility>
 
 #include "absl/status/status.h"
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_split.h"
-#include "absl/strings/strip.h"
 #include "io/base.h"
+#include "kernels/memory_limits.h"
 
 namespace weir {
 namespace {
@@ -24,73 +20,6 @@ namespace {
 constexpr uint64_t kPageBytes = 4096;
 constexpr uint64_t kHugePageBytes = 2 * kMiB;
 constexpr uint64_t kHugePagesFromBytes = 4 * kMiB;
-constexpr uint64_t kNoLimit = std::numeric_limits<uint64_t>::max();
-
-std::optional<uint64_t> ReadNumber(const std::string& path) {
-  std::ifstream file(path);
-  std::string word;
-  uint64_t value;
-  if (!(file >> word) || !absl::SimpleAtoi(word, &value)) return std::nullopt;
-  return value;
-}
-
-// The number after `name` in a file of "name number" lines ("MemAvailable:   123 kB").
-std::optional<uint64_t> ReadField(const std::string& path, const std::string& name) {
-  std::ifstream file(path);
-  std::string word;
-  while (file >> word) {
-    uint64_t value;
-    if (word == name && file >> value) return value;
-  }
-  return std::nullopt;
-}
-
-// What is left in one cgroup directory; kNoLimit when it sets none. Its file pages are reclaimable.
-uint64_t LeftInCgroup(const std::string& directory, bool v2) {
-  const auto limit = ReadNumber(directory + (v2 ? "/memory.max" : "/memory.limit_in_bytes"));
-  const auto used = ReadNumber(directory + (v2 ? "/memory.current" : "/memory.usage_in_bytes"));
-  if (!limit || !used) return kNoLimit;
-  const std::string stat = directory + "/memory.stat";
-  const std::string prefix = v2 ? "" : "total_";
-  const uint64_t file_pages = ReadField(stat, prefix + "inactive_file").value_or(0) +
-                              ReadField(stat, prefix + "active_file").value_or(0);
-  const uint64_t kept = *used - std::min(*used, file_pages);
-  return *limit - std::min(*limit, kept);
-}
-
-// The smallest of the cgroup at `path` below `mount` and all its parents. In a container the path
-// in /proc/self/cgroup may not exist under the mount, which then is the cgroup itself.
-uint64_t LeftUpTheTree(const std::string& mount, std::string path, bool v2) {
-  uint64_t left = kNoLimit;
-  for (;;) {
-    left = std::min(left, LeftInCgroup(mount + path, v2));
-    const size_t slash = path.rfind('/');
-    if (slash == std::string::npos) return left;
-    path.resize(slash);
-  }
-}
-
-uint64_t LeftInCgroups() {
-  std::ifstream file("/proc/self/cgroup");
-  std::string line;
-  uint64_t left = kNoLimit;
-  while (std::getline(file, line)) {  // "4:memory:/a/b" (v1) or "0::/a/b" (v2)
-    const std::pair<std::string, std::string> rest = absl::StrSplit(line, absl::MaxSplits(':', 1));
-    const std::pair<std::string, std::string> parts =
-        absl::StrSplit(rest.second, absl::MaxSplits(':', 1));
-    const std::string path(absl::StripSuffix(parts.second, "/"));
-    if (parts.first.empty()) {
-      left = std::min(left, LeftUpTheTree("/sys/fs/cgroup", path, true));
-      left = std::min(left, LeftUpTheTree("/sys/fs/cgroup/unified", path, true));
-    }
-    for (const absl::string_view controller : absl::StrSplit(parts.first, ',')) {
-      if (controller == "memory") {
-        left = std::min(left, LeftUpTheTree("/sys/fs/cgroup/memory", path, false));
-      }
-    }
-  }
-  return left;
-}
 
 class MappedBuffer final : public Buffer {
  public:
@@ -108,21 +37,23 @@ class MappedBuffer final : public Buffer {
 
 }  // namespace
 
-uint64_t AvailableHostBytes() {
-  const uint64_t machine = ReadField("/proc/meminfo", "MemAvailable:").value_or(0) * kKiB;
-  return std::min(machine, LeftInCgroups());
+std::optional<uint64_t> AvailableHostBytes() {
+  const absl::StatusOr<MemoryLimits> limits = ReadMemoryLimits();
+  if (!limits.ok()) return std::nullopt;
+  return limits->usable_bytes;
 }
 
 absl::StatusOr<std::unique_ptr<Buffer>> MapHostMemory(uint64_t bytes, uint64_t alignment_bytes) {
   WEIR_CHECK(alignment_bytes != 0 && (alignment_bytes & (alignment_bytes - 1)) == 0);
-  const uint64_t available_bytes = AvailableHostBytes();
+  const std::optional<uint64_t> available_bytes = AvailableHostBytes();
   const auto refusal = [&](absl::string_view why) {
-    return absl::ResourceExhaustedError(absl::StrCat(
-        "cannot allocate ", FormatBytes(bytes), " (", bytes, " bytes) of memory: ",
-        FormatBytes(available_bytes), " are free", why, ". Ask for a smaller budget or context."));
+    return absl::ResourceExhaustedError(
+        absl::StrCat("cannot allocate ", FormatBytes(bytes), " (", bytes, " bytes) of memory: ",
+                     available_bytes ? FormatBytes(*available_bytes) : "an unknown amount",
+                     " are free", why, ". Ask for a smaller budget or context."));
   };
   // Linux overcommits: without this the process would be killed at the first touch instead.
-  if (bytes > available_bytes) return refusal("");
+  if (available_bytes && bytes > *available_bytes) return refusal("");
   const bool huge = bytes >= kHugePagesFromBytes;
   const uint64_t alignment = std::max(alignment_bytes, huge ? kHugePageBytes : kPageBytes);
   const uint64_t mapped = AlignUp(std::max<uint64_t>(bytes, 1), kPageBytes);

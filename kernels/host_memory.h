@@ -4,16 +4,16 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 
 #include "absl/status/statusor.h"
 #include "kernels/device.h"
 
 namespace weir {
 
-// What this process may still take: the smallest of the machine's available memory and what is left
-// under each memory cgroup (v1 or v2) that it is in, page cache counted as free. 0 when nothing
-// can be read.
-uint64_t AvailableHostBytes();
+// What this process may still take (kernels/memory_limits.h); nothing where the kernel does not
+// say.
+std::optional<uint64_t> AvailableHostBytes();
 
 // Maps zeroed memory that is not resident yet: the caller touches it. Above a few MiB huge pages
 // are asked for. ResourceExhausted, with asked and free, when it cannot be had. bytes may be 0.

@@ -25,6 +25,7 @@ ExitCode DefaultCode(const absl::Status& status) {
       return ExitCode::kBudget;
     case absl::StatusCode::kDataLoss:
     case absl::StatusCode::kUnavailable:
+    case absl::StatusCode::kDeadlineExceeded:
       return ExitCode::kIo;
     case absl::StatusCode::kOutOfRange:
       return ExitCode::kContext;

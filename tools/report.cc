@@ -4,9 +4,9 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
-#include "engine/memory_limits.h"
 #include "io/base.h"
 #include "io/clock.h"
+#include "kernels/memory_limits.h"
 
 namespace weir {
 namespace {

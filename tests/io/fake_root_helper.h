@@ -1,6 +1,6 @@
 // FakeRoot: a temporary folder that poses as the root of a file system.
-#ifndef WEIR_TESTS_ENGINE_FAKE_ROOT_HELPER_H_
-#define WEIR_TESTS_ENGINE_FAKE_ROOT_HELPER_H_
+#ifndef WEIR_TESTS_IO_FAKE_ROOT_HELPER_H_
+#define WEIR_TESTS_IO_FAKE_ROOT_HELPER_H_
 
 #include <string>
 #include <string_view>
@@ -26,4 +26,4 @@ class FakeRoot {
 
 }  // namespace weir
 
-#endif  // WEIR_TESTS_ENGINE_FAKE_ROOT_HELPER_H_
+#endif  // WEIR_TESTS_IO_FAKE_ROOT_HELPER_H_

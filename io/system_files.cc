@@ -1,4 +1,4 @@
-#include "engine/system_files.h"
+#include "io/system_files.h"
 
 #include <fcntl.h>
 #include <unistd.h>

@@ -1,15 +1,17 @@
 // Trees of /proc and /sys as machines and containers of several kinds show them.
-#include "engine/memory_limits.h"
+#include "kernels/memory_limits.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "engine/system_files.h"
 #include "io/base.h"
-#include "tests/engine/fake_root_helper.h"
+#include "io/system_files.h"
+#include "tests/io/fake_root_helper.h"
 
 namespace weir {
 namespace {
+
+using ::testing::HasSubstr;
 
 constexpr char kMeminfo[] =
     "MemTotal:       24669216 kB\nMemFree:         1000000 kB\nMemAvailable:   20000000 kB\n";
@@ -143,6 +145,84 @@ TEST(MemoryLimits, CgroupV1BesideV2) {
   EXPECT_EQ(Read(root).usable_bytes, 600000000u);
 }
 
+constexpr char kPressure[] =
+    "some avg10=40.00 avg60=9.00 avg300=1.00 total=5000000\n"
+    "full avg10=FULL avg60=2.00 avg300=0.10 total=1234567\n";
+
+std::string Pressure(const std::string& full_avg10) {
+  std::string text = kPressure;
+  return text.replace(text.find("FULL"), 4, full_avg10);
+}
+
+TEST(MemoryPressureTest, OfMachineAndCgroup) {
+  FakeRoot root;
+  EXPECT_FALSE(ReadMemoryPressure(root.path()).has_value());
+  root.Write("/proc/pressure/memory", Pressure("3.25"));
+  auto pressure = ReadMemoryPressure(root.path());
+  ASSERT_TRUE(pressure.has_value());
+  EXPECT_DOUBLE_EQ(pressure->full_avg10_percent, 3.25);
+  EXPECT_EQ(pressure->full_total_us, 1234567u);
+  root.Write("/proc/self/cgroup", "0::/a\n");
+  root.Write("/proc/self/mountinfo", "29 23 0:26 / /cg rw - cgroup2 cgroup2 rw\n");
+  root.Write("/cg/a/memory.pressure", "some avg10=0 total=1\nfull avg10=0.50 total=77\n");
+  pressure = ReadMemoryPressure(root.path());
+  ASSERT_TRUE(pressure.has_value());
+  EXPECT_DOUBLE_EQ(pressure->full_avg10_percent, 3.25) << "the machine stalls more";
+  EXPECT_EQ(pressure->full_total_us, 77u) << "but this process's time is its cgroup's";
+  for (const char* text :
+       {"", "full\n", "full avg10=x total=1\n", "full avg10=1\n", "some avg10=9"}) {
+    root.Write("/cg/a/memory.pressure", text);
+    root.Write("/proc/pressure/memory", text);
+    EXPECT_FALSE(ReadMemoryPressure(root.path()).has_value()) << text;
+  }
+}
+
+TEST(MemoryPressureTest, WhereItStallsPageCacheIsNotFree) {
+  FakeRoot root;
+  root.Write("/proc/meminfo", kMeminfo);
+  root.Write("/proc/pressure/memory", Pressure("9.99"));
+  EXPECT_FALSE(Read(root).is_stalling());
+  EXPECT_EQ(Read(root).usable_bytes, 20000000 * kKiB);
+  root.Write("/proc/pressure/memory", Pressure("10.00"));
+  EXPECT_TRUE(Read(root).is_stalling());
+  EXPECT_EQ(Read(root).usable_bytes, 1000000 * kKiB);
+  const absl::Status refused = CheckBudget(2 * kGiB, Read(root), {});
+  EXPECT_TRUE(absl::IsResourceExhausted(refused));
+  EXPECT_THAT(std::string(refused.message()), HasSubstr("waited for memory for 10 %"));
+  root.Write("/proc/self/cgroup", "0::/a\n");
+  root.Write("/proc/self/mountinfo", "29 23 0:26 / /cg rw - cgroup2 cgroup2 rw\n");
+  root.Write("/cg/a/memory.max", "900000000\n");
+  root.Write("/cg/a/memory.current", "700000000\n");
+  root.Write("/cg/a/memory.stat", "inactive_file 300000000\nactive_file 300000000\n");
+  EXPECT_EQ(Read(root).usable_bytes, 200000000u);
+}
+
+TEST(CheckBudgetTest, TheMarginMustFitToo) {
+  MemoryLimits limits;
+  limits.total_bytes = limits.available_bytes = 4 * kGiB;
+  limits.cgroup = CgroupLimit{.path = "/cg/a", .limit_bytes = kGiB, .usage_bytes = 0};
+  limits.usable_bytes = limits.cgroup->left_bytes();
+  ProcessCounters process;
+  process.anonymous_bytes = 0;
+  const absl::Status refused = CheckBudget(kGiB, limits, process);
+  ASSERT_TRUE(absl::IsResourceExhausted(refused)) << "a budget of the whole limit is killed";
+  EXPECT_THAT(std::string(refused.message()), HasSubstr("1.0 GiB"));
+  EXPECT_THAT(std::string(refused.message()), HasSubstr("/cg/a"));
+  EXPECT_TRUE(CheckBudget(kGiB - kProcessMarginBytes, limits, process).ok());
+  // What the process has already is part of its margin: nothing changes when it is counted.
+  process.anonymous_bytes = 20 * kMiB;
+  limits.cgroup->usage_bytes = 25 * kMiB;  // with its page tables and the like
+  limits.usable_bytes = limits.cgroup->left_bytes();
+  EXPECT_TRUE(CheckBudget(kGiB - kProcessMarginBytes, limits, process).ok());
+  // What others have in the cgroup is not.
+  limits.cgroup->usage_bytes = 125 * kMiB;
+  limits.usable_bytes = limits.cgroup->left_bytes();
+  EXPECT_FALSE(CheckBudget(kGiB - kProcessMarginBytes, limits, process).ok());
+  EXPECT_TRUE(CheckBudget(kGiB - kProcessMarginBytes - 100 * kMiB, limits, process).ok());
+  limits.usable_bytes = 0;
+  EXPECT_FALSE(CheckBudget(1, limits, process).ok());
+}
+
 TEST(MemoryLimits, NonsenseIsNotALimit) {
   FakeRoot root;
   root.Write("/proc/meminfo", kMeminfo);
@@ -164,12 +244,14 @@ TEST(ProcessCounters, FromFilesAndForReal) {
   FakeRoot root;
   EXPECT_FALSE(ReadProcessCounters(root.path()).peak_rss_bytes.has_value());
   EXPECT_FALSE(ReadProcessCounters(root.path()).disk_read_bytes.has_value());
-  root.Write("/proc/self/status",
-             "Name:\tweir\nVmPeak:\t 9 kB\nVmHWM:\t    2048 kB\nVmRSS:\t 1024 kB\n");
+  root.Write(
+      "/proc/self/status",
+      "Name:\tweir\nVmPeak:\t 9 kB\nVmHWM:\t    2048 kB\nVmRSS:\t 1024 kB\nRssAnon:\t 512 kB\n");
   root.Write("/proc/self/io", "rchar: 5\nread_bytes: 4096\ncancelled_write_bytes: 0\n");
   const ProcessCounters fake = ReadProcessCounters(root.path());
   EXPECT_EQ(fake.peak_rss_bytes, 2 * kMiB);
   EXPECT_EQ(fake.rss_bytes, kMiB);
+  EXPECT_EQ(fake.anonymous_bytes, kMiB / 2);
   EXPECT_EQ(fake.disk_read_bytes, 4096u);
   const ProcessCounters real = ReadProcessCounters();
   if (real.peak_rss_bytes && real.rss_bytes) {

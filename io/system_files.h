@@ -1,8 +1,8 @@
 // Reading what the kernel says about this machine: small files of /proc and /sys, and the table of
 // mounts. `root` is put before every absolute path, so that tests can supply a tree of their own;
 // empty for the real one.
-#ifndef WEIR_ENGINE_SYSTEM_FILES_H_
-#define WEIR_ENGINE_SYSTEM_FILES_H_
+#ifndef WEIR_IO_SYSTEM_FILES_H_
+#define WEIR_IO_SYSTEM_FILES_H_
 
 #include <cstdint>
 #include <optional>
@@ -35,4 +35,4 @@ std::vector<Mount> ReadMounts(const std::string& root);
 
 }  // namespace weir
 
-#endif  // WEIR_ENGINE_SYSTEM_FILES_H_
+#endif  // WEIR_IO_SYSTEM_FILES_H_

@@ -1,4 +1,4 @@
-#include "tests/engine/fake_root_helper.h"
+#include "tests/io/fake_root_helper.h"
 
 #include <gtest/gtest.h>
 

@@ -1,19 +1,25 @@
-#include "engine/memory_limits.h"
+#include "kernels/memory_limits.h"
 
 #include <algorithm>
 #include <vector>
 
 #include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
-#include "engine/system_files.h"
+#include "absl/strings/strip.h"
 #include "io/base.h"
+#include "io/system_files.h"
 
 namespace weir {
 namespace {
 
 // v1 writes "no limit" as the largest multiple of a page that fits 63 bits.
 constexpr uint64_t kNoLimit = uint64_t{1} << 62;
+
+// A cgroup's usage is counted in batches for each CPU and has the kernel's own part of a process
+// (stacks, page tables) in it.
+constexpr uint64_t kUsageSlackBytes = 8 * kMiB;
 
 bool HasWord(absl::string_view list, absl::string_view wanted) {
   for (const absl::string_view word : absl::StrSplit(list, ',')) {
@@ -88,7 +94,66 @@ void WalkUp(const std::string& root, const Mount& mount, const std::string& cgro
   }
 }
 
+// The line "full avg10=0.12 avg60=0.03 avg300=0.00 total=392231".
+std::optional<MemoryPressure> ParsePressure(const std::optional<std::string>& text) {
+  if (!text) return std::nullopt;
+  for (const absl::string_view line : absl::StrSplit(*text, '\n')) {
+    const std::vector<absl::string_view> words = absl::StrSplit(line, ' ', absl::SkipEmpty());
+    if (words.empty() || words[0] != "full") continue;
+    MemoryPressure pressure;
+    bool has_average = false;
+    bool has_total = false;
+    for (absl::string_view word : words) {
+      if (absl::ConsumePrefix(&word, "avg10=")) {
+        has_average = absl::SimpleAtod(word, &pressure.full_avg10_percent);
+      } else if (absl::ConsumePrefix(&word, "total=")) {
+        has_total = absl::SimpleAtoi(word, &pressure.full_total_us);
+      }
+    }
+    if (has_average && has_total) return pressure;
+  }
+  return std::nullopt;
+}
+
+// Of the process's own cgroup v2.
+std::optional<MemoryPressure> CgroupPressure(const std::string& root) {
+  const std::string table = ReadSystemFile(root + "/proc/self/cgroup").value_or("");
+  for (const Mount& mount : ReadMounts(root)) {
+    if (mount.type != "cgroup2") continue;
+    const std::optional<std::string> cgroup = OwnCgroup(table, true);
+    if (!cgroup) continue;
+    const std::string folder = absl::StrCat(root, mount.mount_point, BelowMount(mount, *cgroup));
+    if (const auto pressure = ParsePressure(ReadSystemFile(folder + "/memory.pressure"))) {
+      return pressure;
+    }
+  }
+  return std::nullopt;
+}
+
+std::string NoteOn(const MemoryLimits& limits) {
+  std::string note;
+  if (limits.cgroup && limits.cgroup->left_bytes() < limits.available_bytes) {
+    absl::StrAppend(&note, ", limited by ", limits.cgroup->path);
+  }
+  if (limits.is_stalling()) {
+    absl::StrAppend(&note, "; all tasks waited for memory for ",
+                    limits.pressure->full_avg10_percent,
+                    " % of the last 10 s, so page cache is not counted as free");
+  }
+  return note;
+}
+
 }  // namespace
+
+std::optional<MemoryPressure> ReadMemoryPressure(const std::string& root) {
+  const std::optional<MemoryPressure> machine =
+      ParsePressure(ReadSystemFile(root + "/proc/pressure/memory"));
+  std::optional<MemoryPressure> pressure = CgroupPressure(root);
+  if (!pressure || !machine) return pressure ? pressure : machine;
+  pressure->full_avg10_percent =
+      std::max(pressure->full_avg10_percent, machine->full_avg10_percent);
+  return pressure;
+}
 
 uint64_t CgroupLimit::left_bytes() const {
   const uint64_t fixed_bytes = usage_bytes - reclaimable_bytes;
@@ -107,6 +172,8 @@ absl::StatusOr<MemoryLimits> ReadMemoryLimits(const std::string& root) {
   MemoryLimits limits;
   limits.total_bytes = *total;
   limits.available_bytes = *available;
+  limits.free_bytes = FindSystemNumber(*text, "MemFree").value_or(*available);
+  limits.pressure = ReadMemoryPressure(root);
   const std::string table = ReadSystemFile(root + "/proc/self/cgroup").value_or("");
   for (const Mount& mount : ReadMounts(root)) {
     const bool is_v2 = mount.type == "cgroup2";
@@ -114,9 +181,11 @@ absl::StatusOr<MemoryLimits> ReadMemoryLimits(const std::string& root) {
     const std::optional<std::string> cgroup = OwnCgroup(table, is_v2);
     if (cgroup) WalkUp(root, mount, *cgroup, is_v2, &limits.cgroup);
   }
-  limits.usable_bytes = limits.available_bytes;
+  const bool is_stalling = limits.is_stalling();
+  limits.usable_bytes = is_stalling ? limits.free_bytes : limits.available_bytes;
   if (limits.cgroup) {
-    limits.usable_bytes = std::min(limits.usable_bytes, limits.cgroup->left_bytes());
+    const uint64_t left = is_stalling ? limits.cgroup->free_bytes() : limits.cgroup->left_bytes();
+    limits.usable_bytes = std::min(limits.usable_bytes, left);
   }
   return limits;
 }
@@ -125,12 +194,27 @@ ProcessCounters ReadProcessCounters(const std::string& root) {
   ProcessCounters counters;
   if (const auto status = ReadSystemFile(root + "/proc/self/status")) {
     counters.rss_bytes = FindSystemNumber(*status, "VmRSS");
+    counters.anonymous_bytes = FindSystemNumber(*status, "RssAnon");
     counters.peak_rss_bytes = FindSystemNumber(*status, "VmHWM");
   }
   if (const auto io = ReadSystemFile(root + "/proc/self/io")) {
     counters.disk_read_bytes = FindSystemNumber(*io, "read_bytes");
   }
   return counters;
+}
+
+absl::Status CheckBudget(uint64_t dram_bytes, const MemoryLimits& limits,
+                         const ProcessCounters& process) {
+  const uint64_t own_bytes =
+      std::min(process.anonymous_bytes.value_or(0) + kUsageSlackBytes, kProcessMarginBytes);
+  const uint64_t have_bytes = limits.usable_bytes + own_bytes;
+  const uint64_t most_bytes = have_bytes - std::min(have_bytes, kProcessMarginBytes);
+  if (dram_bytes <= most_bytes) return absl::OkStatus();
+  return absl::ResourceExhaustedError(absl::StrCat(
+      "a DRAM budget of ", FormatBytes(dram_bytes), " and ", FormatBytes(kProcessMarginBytes),
+      " for the program itself are more than this process may take (",
+      FormatBytes(limits.usable_bytes), NoteOn(limits),
+      "): the system would page or kill it. A budget of ", FormatBytes(most_bytes), " fits"));
 }
 
 }  // namespace weir
