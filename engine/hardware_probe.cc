@@ -6,10 +6,10 @@
 #include <memory>
 
 #include "absl/strings/str_cat.h"
-#include "kernels/memory_limits.h"
 #include "io/clock.h"
 #include "io/reader.h"
 #include "kernels/host_memory.h"
+#include "kernels/memory_limits.h"
 
 namespace weir {
 namespace {
@@ -17,6 +17,7 @@ namespace {
 constexpr uint64_t kPageBytes = 4096;  // file alignments divide it
 constexpr int64_t kQuickProbeNs = 80'000'000;
 constexpr uint64_t kLatencyReads = 16;
+constexpr double kNearlyFastest = 0.97;
 constexpr uint64_t kMaxMemoryBytes = 2 * kGiB;
 constexpr size_t kMaxLatencies = 65536;  // kept for the percentiles: the first so many
 // The kernel counts whole pages and readahead, so small differences mean nothing.
@@ -291,6 +292,27 @@ absl::StatusOr<std::vector<DiskSweepCell>> SweepDisk(const File& file,
         {rounds[rounds.size() / 2], rounds.front().bytes_per_s, rounds.back().bytes_per_s});
   }
   return table;
+}
+
+const DiskSweepCell* BestCell(absl::Span<const DiskSweepCell> cells, const std::string& reader,
+                              uint64_t most_bytes) {
+  const auto in_flight = [](const DiskSweepCell& cell) {
+    return cell.median.block_bytes * cell.median.depth;
+  };
+  const DiskSweepCell* fastest = nullptr;
+  for (const DiskSweepCell& cell : cells) {
+    if (cell.median.reader != reader) continue;
+    if (fastest == nullptr || cell.median.bytes_per_s > fastest->median.bytes_per_s) {
+      fastest = &cell;
+    }
+  }
+  const DiskSweepCell* best = fastest;
+  for (const DiskSweepCell& cell : cells) {
+    if (cell.median.reader != reader || in_flight(cell) > most_bytes) continue;
+    if (cell.median.bytes_per_s < kNearlyFastest * fastest->median.bytes_per_s) continue;
+    if (in_flight(*best) > most_bytes || in_flight(cell) > in_flight(*best)) best = &cell;
+  }
+  return best;
 }
 
 }  // namespace weir

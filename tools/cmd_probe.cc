@@ -3,15 +3,18 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <ctime>
 #include <memory>
 #include <set>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "engine/planner.h"
 #include "io/base.h"
 #include "io/file.h"
 #include "io/reader.h"
+#include "tools/disk_ceiling.h"
 #include "tools/exit_codes.h"
 #include "tools/interrupt.h"
 #include "tools/output_file.h"
@@ -64,6 +67,22 @@ absl::StatusOr<std::vector<DiskSweepCell>> MeasureWithProgress(const File& file,
   return WithExitCode(is_option ? ExitCode::kUsage : ExitCode::kIo, cells.status());
 }
 
+// Saves the best of the sweep; the sentences to print.
+std::string Keep(const std::vector<DiskCeiling>& best, bool save) {
+  const std::string path = save ? CeilingsPath() : "";
+  std::string text;
+  for (const DiskCeiling& ceiling : best) {
+    absl::StrAppendFormat(&text, "%s: %d reads of %s in flight suit this disk: %.2f GB/s",
+                          ceiling.reader, ceiling.depth, FormatBytes(ceiling.block_bytes),
+                          ceiling.bytes_per_s / kGb);
+    const absl::Status stored = path.empty() ? absl::OkStatus() : StoreCeiling(path, ceiling);
+    if (!stored.ok()) absl::StrAppend(&text, "; not saved: ", std::string(stored.message()));
+    if (stored.ok() && !path.empty()) absl::StrAppend(&text, "; saved for runs on it");
+    text.push_back('\n');
+  }
+  return text;
+}
+
 }  // namespace
 
 absl::StatusOr<DiskSweepOptions> MakeSweep(const ProbeDiskOptions& options) {
@@ -85,6 +104,7 @@ absl::StatusOr<DiskSweepOptions> MakeSweep(const ProbeDiskOptions& options) {
   }
   sweep.cell_ns = static_cast<int64_t>(std::ceil(options.seconds * 1e9));
   sweep.rounds = options.rounds;
+  sweep.footprint_bytes = RingBytes(0);
   return sweep;
 }
 
@@ -145,6 +165,23 @@ std::string SweepToText(const File& file, const DiskIdentity& disk,
   return text;
 }
 
+std::vector<DiskCeiling> BestReadings(const DiskIdentity& disk,
+                                      const std::vector<DiskSweepCell>& cells) {
+  std::set<std::string> readers;
+  for (const DiskSweepCell& cell : cells) readers.insert(cell.median.reader);
+  std::vector<DiskCeiling> best;
+  for (const std::string& reader : readers) {
+    const DiskProbeResult& chosen = BestCell(cells, reader, RingBytes(0))->median;
+    best.push_back({.disk = disk,
+                    .reader = reader,
+                    .block_bytes = chosen.block_bytes,
+                    .depth = chosen.depth,
+                    .bytes_per_s = chosen.bytes_per_s,
+                    .measured_unix_s = std::time(nullptr)});
+  }
+  return best;
+}
+
 absl::Status RunProbeDisk(const ProbeDiskOptions& options) {
   absl::StatusOr<DiskSweepOptions> sweep = MakeSweep(options);
   if (!sweep.ok()) return WithExitCode(ExitCode::kUsage, sweep.status());
@@ -163,7 +200,11 @@ absl::Status RunProbeDisk(const ProbeDiskOptions& options) {
   if (!note.empty()) std::fprintf(stderr, "%s\n", note.c_str());
   const absl::StatusOr<std::vector<DiskSweepCell>> cells = MeasureWithProgress(**file, *sweep);
   if (!cells.ok()) return cells.status();
-  if (options.json != "-") WEIR_RETURN_IF_ERROR(PrintText(SweepToText(**file, *disk, *cells)));
+  const bool is_whole = options.blocks.empty() && options.depths.empty();
+  const std::string kept = Keep(BestReadings(*disk, *cells), options.save.value_or(is_whole));
+  if (options.json != "-") {
+    WEIR_RETURN_IF_ERROR(PrintText(SweepToText(**file, *disk, *cells) + kept));
+  }
   if (!json->is_open()) return absl::OkStatus();
   return WriteJson(&*json, SweepToJson(**file, *disk, *cells));
 }
@@ -187,6 +228,10 @@ void AddProbeCommand(CLI::App& app, int* exit_code) {
   disk->add_option("--rounds", options->rounds, "Visits of each combination; the median is shown")
       ->capture_default_str();
   disk->add_option("--json", options->json, "Write the results as JSON to this file (-: stdout)");
+  disk->add_flag(
+      "--save,!--no-save", options->save,
+      "Save what suits the disk for later runs (default: unless --block or --depth narrow "
+      "the choice)");
   disk->callback([options, exit_code] { *exit_code = ReportStatus(RunProbeDisk(*options)); });
 }
 

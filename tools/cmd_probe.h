@@ -4,6 +4,7 @@
 
 #include <CLI/CLI.hpp>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -22,6 +23,8 @@ struct ProbeDiskOptions {
   std::vector<std::string> readers;  // empty: those that work here, and "auto" says so
   double seconds = 0.3;              // for one combination in one round
   int rounds = 3;
+  // Save what suits the disk, for runs and predictions. By default when nothing was left out.
+  std::optional<bool> save;
 };
 
 // The sweep that the options ask for, with every value checked.
@@ -39,6 +42,10 @@ nlohmann::json SweepToJson(const File& file, const DiskIdentity& disk,
 // The same as a table of lines.
 std::string SweepToText(const File& file, const DiskIdentity& disk,
                         const std::vector<DiskSweepCell>& cells);
+
+// For each reader in `cells` the reads that suit this disk best.
+std::vector<DiskCeiling> BestReadings(const DiskIdentity& disk,
+                                      const std::vector<DiskSweepCell>& cells);
 
 // Runs the command; the status carries its exit code.
 absl::Status RunProbeDisk(const ProbeDiskOptions& options);

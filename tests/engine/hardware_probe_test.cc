@@ -8,9 +8,9 @@
 #include <memory>
 
 #include "engine/saved_ceilings.h"
-#include "engine/system_files.h"
 #include "io/base.h"
-#include "tests/engine/fake_root_helper.h"
+#include "io/system_files.h"
+#include "tests/io/fake_root_helper.h"
 
 namespace weir {
 namespace {
@@ -73,9 +73,39 @@ TEST_F(DiskProbe, WrapsRoundAndGoesOn) {
 }
 
 TEST_F(DiskProbe, TimeLimitAlone) {
-  const auto result = ProbeDiskQuickly(*file_, 64 * kKiB, 4, "threads");
+  options_.limit_bytes = 0;
+  options_.limit_ns = 20'000'000;
+  const auto result = ProbeDisk(*file_, options_);
   ASSERT_TRUE(result.ok()) << result.status();
   EXPECT_GT(result->read_bytes, 0u);
+}
+
+TEST_F(DiskProbe, QuicklyReadsTheSameBytesTwiceAndTellsOfTheSecondTime) {
+  options_.depth = 4;
+  options_.footprint_bytes = kMiB;
+  const auto result = ProbeDiskQuickly(*file_, options_);
+  ASSERT_TRUE(result.ok()) << result.status();
+  EXPECT_GT(result->read_bytes, 0u);
+  EXPECT_GT(result->bytes_per_s, 0);
+}
+
+TEST_F(DiskProbe, ReadsGoThroughTheWholeFootprint) {
+  options_.depth = 2;
+  options_.footprint_bytes = 256 * kKiB;
+  options_.limit_bytes = kMiB;
+  std::unique_ptr<uint8_t, void (*)(void*)> memory(
+      static_cast<uint8_t*>(std::aligned_alloc(64 * kKiB, 256 * kKiB)), &std::free);
+  std::fill_n(memory.get(), 256 * kKiB, uint8_t{0});
+  const auto result = ProbeDisk(*file_, options_, absl::MakeSpan(memory.get(), 256 * kKiB));
+  ASSERT_TRUE(result.ok()) << result.status();
+  for (uint64_t at = 0; at < 256 * kKiB; at += 4096) ASSERT_EQ(memory.get()[at], 'w') << at;
+}
+
+TEST_F(DiskProbe, LatencyOfSingleReads) {
+  const auto latency_ns = ProbeDiskLatencyNs(*file_, "threads", 4096);
+  ASSERT_TRUE(latency_ns.ok()) << latency_ns.status();
+  EXPECT_GT(*latency_ns, 0);
+  EXPECT_FALSE(ProbeDiskLatencyNs(*file_, "floppy", 4096).ok());
 }
 
 TEST_F(DiskProbe, CallersMemory) {
@@ -151,6 +181,29 @@ TEST(MemoryProbe, CountsWhatItReads) {
   EXPECT_FALSE(ProbeMemoryRead(absl::MakeSpan(memory).subspan(0, 100), 2).ok());
 }
 
+DiskSweepCell Cell(const std::string& reader, uint64_t block_bytes, uint32_t depth,
+                   double bytes_per_s) {
+  DiskSweepCell cell;
+  cell.median.reader = reader;
+  cell.median.block_bytes = block_bytes;
+  cell.median.depth = depth;
+  cell.median.bytes_per_s = bytes_per_s;
+  return cell;
+}
+
+TEST(BestCell, TheMostInFlightAmongTheFastestOfAReader) {
+  const std::vector<DiskSweepCell> cells = {
+      Cell("uring", kMiB, 1, 2.0e9),   Cell("uring", kMiB, 4, 3.0e9),
+      Cell("uring", kMiB, 16, 2.95e9), Cell("uring", kMiB, 32, 2.5e9),
+      Cell("threads", kMiB, 4, 5e9),
+  };
+  EXPECT_EQ(BestCell(cells, "uring", 24 * kMiB), &cells[2]);
+  EXPECT_EQ(BestCell(cells, "uring", 8 * kMiB), &cells[1]);
+  EXPECT_EQ(BestCell(cells, "uring", kMiB), &cells[1]) << "all that are fast have more in flight";
+  EXPECT_EQ(BestCell(cells, "threads", kMiB), &cells[4]);
+  EXPECT_EQ(BestCell(cells, "floppy", kMiB), nullptr);
+}
+
 DiskCeiling Ceiling(const std::string& name, uint64_t block_bytes, double bytes_per_s) {
   DiskCeiling ceiling;
   ceiling.disk = {"259:2", name, "Fast Disk", "ext4"};
@@ -172,13 +225,12 @@ TEST(SavedCeilings, RoundTripAndReplacement) {
   ASSERT_TRUE(StoreCeiling(path, Ceiling("nvme0n1p2", kMiB, 2.5e9)).ok());
   const SavedCeilings saved = LoadCeilings(path);
   EXPECT_EQ(saved.note, "");
-  EXPECT_EQ(saved.disks.size(), 2u);
+  EXPECT_EQ(saved.disks.size(), 1u);
   const auto found = FindCeiling(saved, Ceiling("nvme0n1p2", kMiB, 0));
   ASSERT_TRUE(found.has_value());
   EXPECT_EQ(found->bytes_per_s, 2.5e9);
   EXPECT_EQ(found->measured_unix_s, 1718000000);
   EXPECT_FALSE(FindCeiling(saved, Ceiling("sda", kMiB, 0)).has_value());
-  EXPECT_FALSE(FindCeiling(saved, Ceiling("nvme0n1p2", 2 * kMiB, 0)).has_value());
 }
 
 TEST(SavedCeilings, CorruptFilesAreIgnoredWithANoteAndRewritten) {
