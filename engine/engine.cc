@@ -250,7 +250,10 @@ absl::Status Engine::Forward(Session& session, absl::Span<const TokenId> tokens,
       return absl::CancelledError("cancelled");
     }
     PrepareRows(session, chunk);
-    WEIR_RETURN_IF_ERROR(scheduler_->RunPass({.head = rows > 0}, next));
+    const int64_t cpu_begin_ns = ThreadCpuNs();
+    const absl::Status pass = scheduler_->RunPass({.head = rows > 0}, next);
+    pass_cpu_ns_ += static_cast<uint64_t>(ThreadCpuNs() - cpu_begin_ns);
+    WEIR_RETURN_IF_ERROR(pass);
     WEIR_RETURN_IF_ERROR(CheckFiles());
     for (TokenId token : chunk) session.Append(token);
   }

@@ -58,6 +58,9 @@ struct EngineOptions {
 struct EngineStats {
   SchedulerStats scheduler;
   ReaderStats reader;
+  // CPU time of reading and scheduling: of the calling thread during passes, and of the reader's
+  // own threads where it has some. Computing is not in it.
+  uint64_t reading_cpu_ns = 0;
 };
 
 // One thread uses it.
@@ -97,7 +100,10 @@ class Engine {
     return reader_note_;
   }  // why io_uring is not used, or empty
   std::string device_name() const { return device_->name(); }
-  EngineStats stats() const { return {scheduler_->stats(), reader_->stats()}; }
+  EngineStats stats() const {
+    const ReaderStats reader = reader_->stats();
+    return {scheduler_->stats(), reader, pass_cpu_ns_ + reader.cpu_ns};
+  }
 
  private:
   class Runner;
@@ -132,6 +138,7 @@ class Engine {
   std::unique_ptr<Trace> trace_;
   std::unique_ptr<Scheduler> scheduler_;
   std::vector<RowRead> row_reads_;
+  uint64_t pass_cpu_ns_ = 0;    // of the calling thread, in RunPass
   uint32_t logit_rows_ = 0;     // of the last Forward
   uint64_t checked_bytes_ = 0;  // what the reader had read when CheckFiles last looked
   const std::atomic<bool>* cancel_ = nullptr;

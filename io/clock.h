@@ -19,6 +19,9 @@ class RealClock final : public Clock {
   int64_t NowNs() const override;
 };
 
+// CPU time that the calling thread has taken: CLOCK_THREAD_CPUTIME_ID.
+int64_t ThreadCpuNs();
+
 // Moves only when told. One thread.
 class VirtualClock final : public Clock {
  public:

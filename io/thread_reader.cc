@@ -5,21 +5,10 @@
 #include <algorithm>
 #include <cerrno>
 #include <chrono>
-#include <ctime>
 
 #include "io/base.h"
 
 namespace weir {
-namespace {
-
-int64_t ThreadCpuNs() {
-  timespec now;
-  WEIR_CHECK(clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now) == 0);
-  return int64_t{now.tv_sec} * 1'000'000'000 + now.tv_nsec;
-}
-
-}  // namespace
-
 absl::StatusOr<std::unique_ptr<ThreadReader>> ThreadReader::Create(const ReaderOptions& options,
                                                                    PreadFunction pread) {
   WEIR_RETURN_IF_ERROR(ValidateReaderOptions(options));

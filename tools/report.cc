@@ -77,6 +77,7 @@ RunReport MakeRunReport(const Model& model, const Engine& engine, const Generati
   report.disk_bytes = stats.reader.bytes_read;
   report.disk_s = Seconds(stats.scheduler.disk_busy_ns);
   report.disk_ceiling_bytes_per_s = ceilings.disk_bytes_per_s;
+  report.reading_cpu_s = Seconds(static_cast<int64_t>(stats.reading_cpu_ns));
   report.compute_s = Seconds(stats.scheduler.compute_ns);
   report.disk_stall_s = Seconds(stats.scheduler.disk_stall_ns);
   const double whole_s = Seconds(RealClock().NowNs() - run_begin_ns);
@@ -90,14 +91,14 @@ std::string Footer(const RunReport& report) {
   const double whole_s = report.compute_s + report.disk_stall_s + report.other_s;
   return absl::StrFormat(
       "%d prompt tokens at %.1f tok/s, %d generated at %.2f tok/s (%s), first token after %.2f s\n"
-      "%s, %.0f %% of weights resident | time: compute %.0f %%, disk stall %.0f %%, other %.0f %% "
-      "| "
-      "peak memory %s (budget %s)",
+      "%s, %.0f %% of weights resident | time: compute %.0f %%, disk stall %.0f %%, other %.0f %%; "
+      "reading takes %.1f %% of a core | peak memory %s (budget %s)",
       g.prompt_tokens, g.prompt_tokens_per_s(), g.tokens.size(), achieved,
       PredictionText(report, achieved), report.ttft_s, DiskText(report),
       100 * report.resident_share, Percent(report.compute_s, whole_s),
       Percent(report.disk_stall_s, whole_s), Percent(report.other_s, whole_s),
-      FormatBytes(report.peak_rss_bytes), FormatBytes(report.dram_budget_bytes));
+      Percent(report.reading_cpu_s, whole_s), FormatBytes(report.peak_rss_bytes),
+      FormatBytes(report.dram_budget_bytes));
 }
 
 nlohmann::json ReportJson(const RunReport& report) {
@@ -136,7 +137,8 @@ nlohmann::json ReportJson(const RunReport& report) {
           {"time_s",
            {{"compute", report.compute_s},
             {"disk_stall", report.disk_stall_s},
-            {"other", report.other_s}}},
+            {"other", report.other_s},
+            {"reading_cpu", report.reading_cpu_s}}},
           {"tokens", g.tokens}};
 }
 

@@ -28,6 +28,7 @@ struct RunReport {
   double disk_s = 0;        // some read was in flight
   double disk_ceiling_bytes_per_s = 0;
   uint64_t kernel_read_bytes = 0;  // /proc/self/io over the whole process; 0: not available
+  double reading_cpu_s = 0;        // EngineStats::reading_cpu_ns
   double compute_s = 0;
   double disk_stall_s = 0;
   double other_s = 0;
