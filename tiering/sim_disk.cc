@@ -24,8 +24,11 @@ double SimDisk::Draw(const Read& read, SimDraw what) const {
   return DrawShare(faults_, read.number, read.attempt, what);
 }
 
-void SimDisk::Begin(const Transfer& transfer, uint64_t bytes, int64_t latency_ns, int64_t now_ns) {
-  Read read{.transfer = transfer, .number = begun_++, .latency_ns = latency_ns, .begin_ns = now_ns};
+void SimDisk::Begin(const Transfer& transfer, const Request& request, int64_t now_ns) {
+  Read read{.transfer = transfer,
+            .number = begun_++,
+            .latency_ns = request.latency_ns,
+            .begin_ns = now_ns};
   const bool fails = Draw(read, SimDraw::kEioForever) < faults_.eio_forever_share ||
                      faults_.eio_at == std::optional<uint64_t>(read.number);
   if (fails) {
@@ -44,8 +47,8 @@ void SimDisk::Begin(const Transfer& transfer, uint64_t bytes, int64_t latency_ns
   read.is_stuck = Draw(read, SimDraw::kStuck) < faults_.stuck_share ||
                   faults_.stuck_at == std::optional<uint64_t>(read.number);
   if (read.is_stuck) ++fault_stats_.stuck_reads;
-  BeginAttempt(&read, static_cast<double>(bytes), now_ns);
-  reads_.push_back(read);
+  BeginAttempt(&read, static_cast<double>(request.bytes), now_ns);
+  reads_.insert(request.is_urgent ? reads_.begin() : reads_.end(), read);
 }
 
 void SimDisk::BeginAttempt(Read* read, double bytes, int64_t now_ns) {
@@ -77,21 +80,19 @@ std::optional<int64_t> SimDisk::NextChange(int64_t now_ns) const {
   const auto consider = [&next_ns, now_ns](int64_t when_ns) {
     next_ns = std::min(next_ns, std::max(when_ns, now_ns + 1));
   };
-  double flowing = 0;
-  double least_bytes = 0;  // left of the one that ends first
+  const Read* flowing = nullptr;
   for (const Read& read : reads_) {
     consider(read.begin_ns + options_.read_timeout_ns);
     if (read.held_until_ns.has_value()) {
       consider(*read.held_until_ns);
-    } else if (IsFlowing(read, now_ns)) {
-      least_bytes = flowing == 0 ? read.left_bytes : std::min(least_bytes, read.left_bytes);
-      ++flowing;
+    } else if (IsReadyToFlow(read, now_ns)) {
+      if (flowing == nullptr) flowing = &read;
     } else if (!read.is_stuck) {
       consider(read.flowing_ns);
     }
   }
-  if (flowing > 0) {
-    consider(now_ns + static_cast<int64_t>(std::ceil(least_bytes * flowing / BytesPerNs(now_ns))));
+  if (flowing != nullptr) {
+    consider(now_ns + static_cast<int64_t>(std::ceil(flowing->left_bytes / BytesPerNs(now_ns))));
     for (const int64_t after_ns : {int64_t{0}, faults_.throttle_for_ns}) {
       const int64_t when_ns = faults_.throttle_at_ns.value_or(0) + after_ns;
       if (faults_.throttle_at_ns.has_value() && when_ns > now_ns) consider(when_ns);
@@ -102,20 +103,16 @@ std::optional<int64_t> SimDisk::NextChange(int64_t now_ns) const {
 }
 
 void SimDisk::Flow(int64_t now_ns, int64_t to_ns) {
-  double flowing = 0;
-  for (const Read& read : reads_) flowing += IsFlowing(read, now_ns) ? 1 : 0;
-  if (flowing == 0) return;
+  const auto flowing = std::find_if(reads_.begin(), reads_.end(),
+                                    [&](const Read& read) { return IsReadyToFlow(read, now_ns); });
+  if (flowing == reads_.end()) return;
   busy_ns_ += to_ns - now_ns;
-  const double each_bytes = static_cast<double>(to_ns - now_ns) * BytesPerNs(now_ns) / flowing;
-  for (Read& read : reads_) {
-    if (IsFlowing(read, now_ns)) read.left_bytes -= each_bytes;
-  }
+  flowing->left_bytes -= static_cast<double>(to_ns - now_ns) * BytesPerNs(now_ns);
 }
 
 std::optional<SimDisk::End> SimDisk::EndOf(Read* read, int64_t now_ns) {
   const bool too_late = now_ns - read->begin_ns >= options_.read_timeout_ns;
-  if (!read->held_until_ns.has_value() && IsFlowing(*read, now_ns) &&
-      read->left_bytes <= kByteDust) {
+  if (IsReadyToFlow(*read, now_ns) && read->left_bytes <= kByteDust) {
     if (read->eio_left > 0) {
       ++fault_stats_.eio_errors;
       if (read->eio_met++ == kSimMaxEioRetries) return End::kEio;

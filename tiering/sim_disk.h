@@ -1,5 +1,7 @@
-// SimDisk: a disk on a virtual clock. Every attempt of a read waits out a latency; all that are
-// past theirs share the bandwidth equally. Faults are SimFaults'. Pure: the owner moves the time.
+// SimDisk: a disk on a virtual clock. Every attempt of a read waits out a latency, all of them at
+// once; the bandwidth then serves the reads in the order in which they were begun, urgent ones
+// first, as a reader does that keeps the disk's queue full from the oldest transfer on. Faults are
+// SimFaults'. Pure: the owner moves the time.
 #ifndef WEIR_TIERING_SIM_DISK_H_
 #define WEIR_TIERING_SIM_DISK_H_
 
@@ -14,7 +16,7 @@ namespace weir {
 
 struct SimDiskOptions {
   double bytes_per_s = 1e9;
-  int64_t read_timeout_ns = 30'000'000'000;  // above 0; a read that has not ended by then fails
+  int64_t read_timeout_ns = 60'000'000'000;  // above 0; a read that has not ended by then fails
 };
 
 // What was injected so far.
@@ -41,7 +43,12 @@ class SimDisk {
 
   SimDisk(const SimDiskOptions& options, const SimFaults& faults);
 
-  void Begin(const Transfer& transfer, uint64_t bytes, int64_t latency_ns, int64_t now_ns);
+  struct Request {
+    uint64_t bytes = 0;
+    int64_t latency_ns = 0;
+    bool is_urgent = false;
+  };
+  void Begin(const Transfer& transfer, const Request& request, int64_t now_ns);
   // When something here next changes, if anything will; later than `now_ns`.
   std::optional<int64_t> NextChange(int64_t now_ns) const;
   // Moves bytes; nothing changes in between (NextChange).
@@ -71,7 +78,7 @@ class SimDisk {
     std::optional<int64_t> held_until_ns = std::nullopt;  // all is there, but the disk sits on it
   };
 
-  bool IsFlowing(const Read& read, int64_t now_ns) const {
+  bool IsReadyToFlow(const Read& read, int64_t now_ns) const {
     return !read.held_until_ns.has_value() && !read.is_stuck && read.flowing_ns <= now_ns;
   }
   double Draw(const Read& read, SimDraw what) const;
@@ -81,7 +88,7 @@ class SimDisk {
 
   const SimDiskOptions options_;
   const SimFaults faults_;
-  std::vector<Read> reads_;
+  std::vector<Read> reads_;  // in the order in which they are served
   uint64_t begun_ = 0;
   int64_t busy_ns_ = 0;
   SimFaultStats fault_stats_;

@@ -20,25 +20,27 @@ inline constexpr uint32_t kSimMaxEioRetries = 4;  // as kMaxEioRetries of io/ret
 // Shares are probabilities in [0, 1]; numbers count from 0.
 struct SimFaults {
   uint64_t seed = 0;
-  double short_share = 0;          // of attempts that are cut short
-  double again_share = 0;          // of attempts that meet EAGAIN first: counted, costs no time
-  double spike_share = 0;          // of reads that take longer
-  int64_t spike_ns = 20'000'000;   // by so much
-  double eio_share = 0;            // of reads that meet EIO 1 to kSimMaxEioRetries times
-  double eio_forever_share = 0;    // of reads that meet it every time, and so fail
-  std::optional<uint64_t> eio_at;  // the n-th read does
-  double reorder_share = 0;        // of reads told only once another was told, if there is one
-  double late_share = 0;           // of reads told after they ended, by up to `late_ns`
+  double short_share = 0;         // of attempts that are cut short
+  double again_share = 0;         // of attempts that meet EAGAIN first: counted, costs no time
+  double spike_share = 0;         // of reads that take longer
+  int64_t spike_ns = 20'000'000;  // by so much
+  double eio_share = 0;           // of reads that meet EIO 1 to kSimMaxEioRetries times
+  double eio_forever_share = 0;   // of reads that meet it every time, and so fail
+  std::optional<uint64_t> eio_at = std::nullopt;  // the n-th read does
+  double reorder_share = 0;  // of reads told only once another was told, if there is one
+  double late_share = 0;     // of reads told after they ended, by up to `late_ns`
   int64_t late_ns = 1'000'000;
   double slow_share = 0;  // of reads that take `slow_factor` times as long
   double slow_factor = 10;
-  double stuck_share = 0;            // of reads that never end
-  std::optional<uint64_t> stuck_at;  // the n-th read does not
-  double jitter_share = 0;           // every attempt's latency varies by up to so much, both ways
-  std::optional<int64_t> throttle_at_ns;  // from then on the disk is `throttle_factor` times slower
+  double stuck_share = 0;                           // of reads that never end
+  std::optional<uint64_t> stuck_at = std::nullopt;  // the n-th read does not
+  double jitter_share = 0;  // every attempt's latency varies by up to so much, both ways
+  std::optional<int64_t> throttle_at_ns =
+      std::nullopt;  // from then on the disk is `throttle_factor` times slower
   double throttle_factor = 10;
-  int64_t throttle_for_ns = 0;              // for so long; 0: for good
-  std::optional<uint64_t> cancel_at_event;  // the user cancels just before the n-th event
+  int64_t throttle_for_ns = 0;  // for so long; 0: for good
+  std::optional<uint64_t> cancel_at_event =
+      std::nullopt;  // the user cancels just before the n-th event
 };
 
 // Comma-separated settings, each at most once, in any order; empty text means no faults. P is a

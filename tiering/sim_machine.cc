@@ -58,7 +58,8 @@ void SimMachine::Start(const Transfer& transfer) {
   const bool is_rows = block.kind == BlockKind::kRows;
   const int64_t latency_ns = is_rows ? hardware_.rows_latency_ns.value_or(hardware_.disk_latency_ns)
                                      : hardware_.disk_latency_ns;
-  disk_.Begin(transfer, ReadBytes(block), latency_ns, Now());
+  disk_.Begin(transfer, {.bytes = ReadBytes(block), .latency_ns = latency_ns, .is_urgent = is_rows},
+              Now());
 }
 
 void SimMachine::Run(StepId step) {

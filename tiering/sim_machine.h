@@ -34,7 +34,7 @@ struct SimHardware {
   // Of gathering embedding rows, instead of disk_latency_ns: 0 when the table is in memory.
   std::optional<int64_t> rows_latency_ns = std::nullopt;
   // Above 0; a read that has not ended by then is told as failed, DeadlineExceeded.
-  int64_t read_timeout_ns = 30'000'000'000;
+  int64_t read_timeout_ns = 60'000'000'000;
 
   // What a step takes with one token: `step_ns`, by step of the program, or where that is empty
   // its weight bytes over a bandwidth and a constant.

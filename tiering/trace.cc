@@ -17,9 +17,10 @@ constexpr int kPassTrack = 2;
 constexpr int kFirstDiskTrack = 10;
 constexpr double kMicrosPerNano = 1e-3;
 
-Json TrackName(int track, const std::string& name) {
+// `what` is thread_name or process_name.
+Json Name(const char* what, int process, int track, const std::string& name) {
   return {
-      {"ph", "M"}, {"pid", 1}, {"tid", track}, {"name", "thread_name"}, {"args", {{"name", name}}}};
+      {"ph", "M"}, {"pid", process}, {"tid", track}, {"name", what}, {"args", {{"name", name}}}};
 }
 
 std::string RecordName(const Trace::Record& record, const Program& program) {
@@ -57,7 +58,7 @@ void Trace::Add(const Record& record) {
   records_.push_back(record);
 }
 
-std::string Trace::ToPerfettoJson(const Program& program) const {
+std::string Trace::ToPerfettoJson(const Program& program, const Process& process) const {
   std::vector<Record> sorted = records_;
   std::stable_sort(sorted.begin(), sorted.end(),
                    [](const Record& a, const Record& b) { return a.begin_ns < b.begin_ns; });
@@ -74,17 +75,19 @@ std::string Trace::ToPerfettoJson(const Program& program) const {
     }
     events.push_back(
         {{"ph", "X"},
-         {"pid", 1},
+         {"pid", process.id},
          {"tid", track},
          {"ts", static_cast<double>(record.begin_ns - origin_ns) * kMicrosPerNano},
          {"dur", static_cast<double>(record.end_ns - record.begin_ns) * kMicrosPerNano},
          {"name", RecordName(record, program)},
          {"args", std::move(args)}});
   }
-  events.push_back(TrackName(kComputeTrack, "compute"));
-  events.push_back(TrackName(kPassTrack, "passes"));
+  events.push_back(Name("process_name", process.id, 0, process.name));
+  events.push_back(Name("thread_name", process.id, kComputeTrack, "compute"));
+  events.push_back(Name("thread_name", process.id, kPassTrack, "passes"));
   for (size_t i = 0; i < busy_until.size(); ++i) {
-    events.push_back(TrackName(kFirstDiskTrack + static_cast<int>(i), "disk " + std::to_string(i)));
+    events.push_back(Name("thread_name", process.id, kFirstDiskTrack + static_cast<int>(i),
+                          "disk " + std::to_string(i)));
   }
   const Json document = {{"displayTimeUnit", "ms"},
                          {"traceEvents", std::move(events)},

@@ -30,9 +30,18 @@ class Trace {
   const std::vector<Record>& records() const { return records_; }
   uint64_t dropped() const { return dropped_; }
 
+  // Whose trace it is: shown above its rows, so that a real and a simulated one can be told apart.
+  struct Process {
+    std::string name = "weir run";
+    int id = 1;
+  };
+
   // One JSON text. Transfers are laid out over as many rows as overlap, times in microseconds from
   // the first record.
-  std::string ToPerfettoJson(const Program& program) const;
+  std::string ToPerfettoJson(const Program& program, const Process& process) const;
+  std::string ToPerfettoJson(const Program& program) const {
+    return ToPerfettoJson(program, Process());
+  }
 
  private:
   std::vector<Record> records_;

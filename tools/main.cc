@@ -13,6 +13,7 @@
 #include "tools/cmd_plan.h"
 #include "tools/cmd_probe.h"
 #include "tools/cmd_run.h"
+#include "tools/cmd_simulate.h"
 #include "tools/cmd_synth.h"
 #include "tools/cmd_tokenize.h"
 #include "tools/exit_codes.h"
@@ -29,6 +30,7 @@ int main(int argc, char** argv) {
   weir::AddChatCommand(app, &exit_code);
   weir::AddInspectCommand(app, &exit_code);
   weir::AddPlanCommand(app, &exit_code);
+  weir::AddSimulateCommand(app, &exit_code);
   weir::AddTokenizeCommand(app, &exit_code);
   weir::AddEvalCommand(app, &exit_code);
   weir::AddProbeCommand(app, &exit_code);

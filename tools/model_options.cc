@@ -119,7 +119,8 @@ absl::StatusOr<DiskReading> ReadingFrom(const Model& model, const ModelOptions& 
 }
 
 // A budget that this machine cannot honour is refused before anything is read.
-absl::StatusOr<ModelPlan> PlanWithin(const Model& model, const PlannerOptions& planner) {
+absl::StatusOr<ModelPlan> PlanWithin(const Model& model, const PlannerOptions& planner,
+                                     bool is_elsewhere) {
   absl::StatusOr<ModelPlan> plan = PlanModel(model, planner);
   if (!plan.ok()) {
     const bool context = absl::IsOutOfRange(plan.status());
@@ -129,7 +130,7 @@ absl::StatusOr<ModelPlan> PlanWithin(const Model& model, const PlannerOptions& p
                                  : ExitCode::kUsage,
                         plan.status());
   }
-  WEIR_RETURN_IF_ERROR(CheckDram(plan->plan.dram_bytes()));
+  if (!is_elsewhere) WEIR_RETURN_IF_ERROR(CheckDram(plan->plan.dram_bytes()));
   return plan;
 }
 
@@ -195,8 +196,11 @@ absl::StatusOr<ModelPlan> PlanFromOptions(const Model& model, const ModelOptions
   if (needs.prompt_tokens > 0)
     planner.max_chunk_tokens = std::min(planner.max_chunk_tokens, needs.prompt_tokens);
   planner.logit_rows = needs.logit_rows;
-  planner.disk_bytes_per_s = ReadingFor(*model.files[0], options.reader).saved_bytes_per_s;
-  return PlanWithin(model, planner);
+  planner.disk_bytes_per_s =
+      options.elsewhere_disk_bytes_per_s > 0
+          ? options.elsewhere_disk_bytes_per_s
+          : ReadingFor(*model.files[0], options.reader).saved_bytes_per_s;
+  return PlanWithin(model, planner, options.is_elsewhere);
 }
 
 absl::StatusOr<MeasuredCeilings> MeasureCeilings(const Model& model, const ModelOptions& options,

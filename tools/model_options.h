@@ -34,6 +34,10 @@ struct ModelOptions {
   uint32_t chunk_tokens = 0;
   std::string json_path;
   std::string trace_path;
+  // The plan is for hardware that is not here (`weir simulate`): this machine's limits do not
+  // apply, and this is its disk's rate, 0 where it is this machine's.
+  bool is_elsewhere = false;
+  double elsewhere_disk_bytes_per_s = 0;
 };
 
 // MODEL, --dram, --resident, --plan, -c, -b: what decides a plan.
@@ -50,8 +54,8 @@ struct ContextNeeds {
   uint32_t logit_rows = 1;
 };
 
-// Refuses a budget that this machine cannot honour. Nothing is measured: the plan has no
-// prediction.
+// Refuses a budget that this machine cannot honour, unless the plan is for another. Nothing is
+// measured: the plan has no prediction.
 absl::StatusOr<ModelPlan> PlanFromOptions(const Model& model, const ModelOptions& options,
                                           const ContextNeeds& needs);
 

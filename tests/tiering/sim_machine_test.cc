@@ -72,14 +72,13 @@ TEST_F(SimMachineTest, AReadTakesItsLatencyAndItsBytes) {
   EXPECT_EQ(machine_->CheckIdle(), absl::OkStatus());
 }
 
-TEST_F(SimMachineTest, ReadsShareTheBandwidth) {
+TEST_F(SimMachineTest, ReadsOverlapTheirLatenciesAndAreServedInTurn) {
   machine_->Start({.block = 1, .slot = 0});
   machine_->Elapse(1000 + 4096);  // half of it is there
   machine_->Start({.block = 3, .slot = 1});
   std::vector<MachineEvent> events = Wait();
   ASSERT_EQ(events.size(), 1u);
-  // 4096 left; 1000 alone (the other's latency), the rest at half speed.
-  EXPECT_NEAR(static_cast<double>(events[0].end_ns), 5096 + 1000 + 2 * 3096, 2);
+  EXPECT_NEAR(static_cast<double>(events[0].end_ns), 1000 + 8192, 2);
   events = Wait();
   ASSERT_EQ(events.size(), 1u);
   EXPECT_EQ(events[0].id, 3u);

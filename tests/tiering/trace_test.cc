@@ -36,6 +36,10 @@ TEST(TraceTest, WritesTheTraceEventFormat) {
   for (const Json& event : document["traceEvents"]) {
     ASSERT_TRUE(event["pid"].is_number_integer());
     if (event["ph"] == "M") {
+      if (event["name"] == "process_name") {
+        EXPECT_EQ(event["args"]["name"], "weir run");
+        continue;
+      }
       EXPECT_EQ(event["name"], "thread_name");
       tracks[event["tid"].get<int>()] = event["args"]["name"].get<std::string>();
     } else {
@@ -76,6 +80,19 @@ TEST(TraceTest, OverlappingTransfersLieOnDifferentTracks) {
       EXPECT_LE(list[i - 1].second, list[i].first + 1e-6) << "track " << track;
     }
   }
+}
+
+TEST(TraceTest, SaysWhoseTraceItIs) {
+  Trace trace(1);
+  trace.Add({Trace::Lane::kPass, 0, 0, 0, 1});
+  const Json document =
+      Parse(trace.ToPerfettoJson(UniformProgram({}), {.name = "weir simulate", .id = 2}));
+  bool named = false;
+  for (const Json& event : document["traceEvents"]) {
+    EXPECT_EQ(event["pid"], 2);
+    if (event["name"] == "process_name") named = event["args"]["name"] == "weir simulate";
+  }
+  EXPECT_TRUE(named);
 }
 
 TEST(TraceTest, CountsWhatItHasNoRoomFor) {
