@@ -242,6 +242,8 @@ class CompareMmapTest(unittest.TestCase):
         self.assertIn("out of memory", killed)
         refused = compare_mmap.describe_end(measure.RunFailed(4, "weir: too small"), 0)
         self.assertEqual(refused, "exit code 4: weir: too small")
+        crashed = compare_mmap.describe_end(measure.RunFailed(-11, "loading"), 0)
+        self.assertEqual(crashed, "crashed with SIGSEGV")
 
 
 if __name__ == "__main__":
