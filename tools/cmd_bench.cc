@@ -99,6 +99,13 @@ void PrintRow(const std::string& what, const Spread& spread, const char* unit) {
               spread.max);
 }
 
+void PrintForecast(const char* what, double tokens_per_s, double achieved,
+                   const std::string& remark) {
+  if (tokens_per_s <= 0) return;  // a ceiling could not be measured
+  std::printf("  %-22s %10.2f tok/s  (%+.1f %%%s)\n", what, tokens_per_s,
+              100 * (tokens_per_s / achieved - 1), remark.c_str());
+}
+
 absl::Status WriteResults(const Model& model, const Engine& engine, const BenchOptions& options,
                           const Ceilings& ceilings, const std::vector<Sample>& samples,
                           const RunReport& report, OutputFile* json) {
@@ -118,11 +125,11 @@ absl::Status WriteResults(const Model& model, const Engine& engine, const BenchO
       PrintRow(absl::StrCat("prompt of ", options.prompt_tokens), prompt, "tok/s");
     if (options.generate_tokens > 0)
       PrintRow(absl::StrCat("generation of ", options.generate_tokens), decode, "tok/s");
-    if (prediction.decode_tokens_per_s > 0 && decode.median > 0) {
-      std::printf("  %-22s %10.2f tok/s  (%+.1f %%, bound by %s)\n", "predicted generation",
-                  prediction.decode_tokens_per_s,
-                  100 * (prediction.decode_tokens_per_s / decode.median - 1),
-                  prediction.bottleneck.c_str());
+    if (decode.median > 0) {
+      const std::string bound = absl::StrCat(", bound by ", prediction.bottleneck);
+      PrintForecast("predicted generation", prediction.decode_tokens_per_s, decode.median, bound);
+      PrintForecast("simulated generation", report.simulated_decode_tokens_per_s, decode.median,
+                    "");
     }
     PrintRow("disk while reading", disk, "GB/s ");
     if (options.generate_tokens > 0) PrintRow("disk while generating", decode_disk, "GB/s ");

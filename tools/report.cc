@@ -7,6 +7,7 @@
 #include "io/base.h"
 #include "io/clock.h"
 #include "kernels/memory_limits.h"
+#include "tiering/simulate.h"
 
 namespace weir {
 namespace {
@@ -55,6 +56,16 @@ std::string PredictionText(const RunReport& report, double achieved) {
 
 }  // namespace
 
+double SimulatedTokensPerS(const Program& program, const Plan& plan, const Ceilings& ceilings) {
+  const bool streams = Summarise(program, plan).streamed_read_bytes > 0;
+  if (ceilings.step_ns.empty() || (streams && ceilings.disk_bytes_per_s <= 0)) return 0;
+  SimHardware hardware = SimHardwareFrom(ceilings);
+  if (hardware.disk_bytes_per_s <= 0)
+    hardware.disk_bytes_per_s = 1e9;  // used by the first pass only
+  return SimulateDecode(program, plan, hardware, SimFaults(), SimulateOptions(), nullptr)
+      .tokens_per_s();
+}
+
 RunReport MakeRunReport(const Model& model, const Engine& engine, const Generation& generation,
                         const Ceilings& ceilings, int64_t begin_ns, int64_t run_begin_ns) {
   const EngineStats stats = engine.stats();
@@ -68,6 +79,8 @@ RunReport MakeRunReport(const Model& model, const Engine& engine, const Generati
   report.ttft_s = Seconds(generation.first_token_ns - begin_ns);
   report.predicted_decode_tokens_per_s = engine.plan().prediction.decode_tokens_per_s;
   report.predicted_bottleneck = engine.plan().prediction.bottleneck;
+  report.simulated_decode_tokens_per_s =
+      SimulatedTokensPerS(engine.program(), engine.plan(), ceilings);
   report.peak_rss_bytes = process.peak_rss_bytes.value_or(0);
   report.kernel_read_bytes = process.disk_read_bytes.value_or(0);
   report.dram_budget_bytes = engine.plan().dram_budget_bytes;
@@ -116,6 +129,7 @@ nlohmann::json ReportJson(const RunReport& report) {
           {"ttft_s", report.ttft_s},
           {"predicted_decode_tokens_per_s", report.predicted_decode_tokens_per_s},
           {"predicted_bottleneck", report.predicted_bottleneck},
+          {"simulated_decode_tokens_per_s", report.simulated_decode_tokens_per_s},
           {"peak_rss_bytes", report.peak_rss_bytes},
           {"dram_budget_bytes", report.dram_budget_bytes},
           {"resident_share", report.resident_share},

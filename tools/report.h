@@ -20,6 +20,8 @@ struct RunReport {
   double ttft_s = 0;     // from the command's start
   double predicted_decode_tokens_per_s = 0;
   std::string predicted_bottleneck;
+  // By the simulated machine with the same ceilings; 0 when one was not measured.
+  double simulated_decode_tokens_per_s = 0;
   uint64_t peak_rss_bytes = 0;
   uint64_t dram_budget_bytes = 0;
   double resident_share = 0;
@@ -33,6 +35,10 @@ struct RunReport {
   double disk_stall_s = 0;
   double other_s = 0;
 };
+
+// What the shipped scheduler makes of these ceilings on the simulated machine; 0 when one is
+// missing.
+double SimulatedTokensPerS(const Program& program, const Plan& plan, const Ceilings& ceilings);
 
 // Reads the engine's counters and the process's. `begin_ns` is the command's start on RealClock,
 // `run_begin_ns` the first Forward's.
