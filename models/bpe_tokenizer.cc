@@ -261,21 +261,19 @@ void BpeTokenizer::AppendSymbol(SymbolId symbol, std::vector<TokenId>* ids) cons
   }
 }
 
-std::string BpeTokenizer::NormalBytes(std::string_view token_text) const {
-  std::string bytes;
+void BpeTokenizer::AppendNormalBytes(std::string_view token_text, std::string* bytes) const {
   while (!token_text.empty()) {
     const Utf8Char c = DecodeUtf8(token_text);
     const size_t length = std::max<size_t>(c.bytes, 1);
     if (c.bytes != 0 && IsPrintableLatin1(c.code_point)) {
-      bytes.push_back(static_cast<char>(c.code_point));
+      bytes->push_back(static_cast<char>(c.code_point));
     } else if (c.code_point >= kFirstOther && c.code_point < kFirstOther + kOtherCount) {
-      bytes.push_back(static_cast<char>(Alphabet().byte_of_other[c.code_point - kFirstOther]));
+      bytes->push_back(static_cast<char>(Alphabet().byte_of_other[c.code_point - kFirstOther]));
     } else {
-      bytes.append(token_text.substr(0, length));  // outside the alphabet: itself
+      bytes->append(token_text.substr(0, length));  // outside the alphabet: itself
     }
     token_text.remove_prefix(length);
   }
-  return bytes;
 }
 
 std::string BpeTokenizer::description() const {

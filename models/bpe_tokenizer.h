@@ -53,7 +53,7 @@ class BpeTokenizer : public VocabularyTokenizer {
  protected:
   void EncodePlain(std::string_view text, bool starts_words,
                    std::vector<TokenId>* ids) const override;
-  std::string NormalBytes(std::string_view token_text) const override;
+  void AppendNormalBytes(std::string_view token_text, std::string* bytes) const override;
   bool inserts_space() const override { return false; }
 
  private:

@@ -27,18 +27,15 @@ std::string MarkSpaces(std::string_view text) {
   return marked;
 }
 
-std::string UnmarkSpaces(std::string_view text) {
-  std::string plain;
-  plain.reserve(text.size());
+void AppendUnmarked(std::string_view text, std::string* plain) {
   for (size_t at = 0; at < text.size();) {
     if (text.substr(at, kSpaceMark.size()) == kSpaceMark) {
-      plain += ' ';
+      *plain += ' ';
       at += kSpaceMark.size();
     } else {
-      plain += text[at++];
+      *plain += text[at++];
     }
   }
-  return plain;
 }
 
 // A stretch of the text; those that are left over at the end become tokens.
@@ -154,8 +151,8 @@ void SpmTokenizer::AppendText(std::string_view text, std::vector<TokenId>* ids) 
   }
 }
 
-std::string SpmTokenizer::NormalBytes(std::string_view token_text) const {
-  return UnmarkSpaces(token_text);
+void SpmTokenizer::AppendNormalBytes(std::string_view token_text, std::string* bytes) const {
+  AppendUnmarked(token_text, bytes);
 }
 
 std::string SpmTokenizer::description() const {

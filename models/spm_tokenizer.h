@@ -25,7 +25,7 @@ class SpmTokenizer : public VocabularyTokenizer {
  protected:
   void EncodePlain(std::string_view text, bool starts_words,
                    std::vector<TokenId>* ids) const override;
-  std::string NormalBytes(std::string_view token_text) const override;
+  void AppendNormalBytes(std::string_view token_text, std::string* bytes) const override;
   bool inserts_space() const override { return vocabulary().add_space_prefix(); }
 
  private:
@@ -41,9 +41,10 @@ class SpmTokenizer : public VocabularyTokenizer {
   std::array<std::optional<TokenId>, 256> byte_tokens_;
 };
 
-// `text` with every space replaced by kSpaceMark, and back.
+// `text` with every space replaced by kSpaceMark.
 std::string MarkSpaces(std::string_view text);
-std::string UnmarkSpaces(std::string_view text);
+// Appends `text` with every kSpaceMark replaced by a space.
+void AppendUnmarked(std::string_view text, std::string* plain);
 
 }  // namespace weir
 

@@ -38,9 +38,14 @@ class Tokenizer {
   virtual std::vector<TokenId> Encode(std::string_view text,
                                       const EncodeOptions& options) const = 0;
 
-  // The bytes one token stands for (may be part of a UTF-8 character). Control tokens give their
-  // text only when `show_special`; ids out of range give nothing.
-  virtual std::string TokenBytes(TokenId id, bool show_special) const = 0;
+  // Appends the bytes that one token stands for (may be part of a UTF-8 character). Control tokens
+  // give their text only when `show_special`; ids out of range give nothing.
+  virtual void AppendTokenBytes(TokenId id, bool show_special, std::string* bytes) const = 0;
+  std::string TokenBytes(TokenId id, bool show_special) const {
+    std::string bytes;
+    AppendTokenBytes(id, show_special, &bytes);
+    return bytes;
+  }
   // All of them joined, less what Encode put there by the file's flags: one begin token in front,
   // one end token behind, and the space that SentencePiece puts before a word that begins the text
   // or follows a special token. So Decode(Encode(text), true) == text, unless the vocabulary cannot

@@ -204,8 +204,8 @@ bool UnigramTokenizer::inserts_space() const {
   return merges_spaces_ || vocabulary().add_space_prefix();
 }
 
-std::string UnigramTokenizer::NormalBytes(std::string_view token_text) const {
-  return UnmarkSpaces(token_text);
+void UnigramTokenizer::AppendNormalBytes(std::string_view token_text, std::string* bytes) const {
+  AppendUnmarked(token_text, bytes);
 }
 
 std::string UnigramTokenizer::description() const {

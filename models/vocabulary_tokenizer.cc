@@ -51,26 +51,31 @@ std::vector<TokenId> VocabularyTokenizer::Encode(std::string_view text,
   return ids;
 }
 
-std::string VocabularyTokenizer::TokenBytes(TokenId id, bool show_special) const {
-  if (!vocabulary_.InRange(id)) return {};
+void VocabularyTokenizer::AppendTokenBytes(TokenId id, bool show_special,
+                                           std::string* bytes) const {
+  if (!vocabulary_.InRange(id)) return;
   const std::string_view text = vocabulary_.Text(id);
   switch (vocabulary_.Type(id)) {
     case TokenType::kUnknown:
     case TokenType::kControl:
-      return show_special ? std::string(text) : std::string();
+      if (show_special) bytes->append(text);
+      return;
     case TokenType::kUserDefined:
-      return std::string(text);
-    case TokenType::kByte: {
-      const std::optional<uint8_t> byte = ParseByteToken(text);
-      return byte.has_value() ? std::string(1, static_cast<char>(*byte)) : std::string(text);
-    }
+      bytes->append(text);
+      return;
+    case TokenType::kByte:
+      if (const std::optional<uint8_t> byte = ParseByteToken(text)) {
+        bytes->push_back(static_cast<char>(*byte));
+      } else {
+        bytes->append(text);
+      }
+      return;
     case TokenType::kNormal:
-      return NormalBytes(text);
+      return AppendNormalBytes(text, bytes);
     case TokenType::kUndefined:
     case TokenType::kUnused:
-      return {};
+      return;
   }
-  return {};
 }
 
 std::string VocabularyTokenizer::Decode(absl::Span<const TokenId> ids, bool show_special) const {

@@ -16,7 +16,7 @@ namespace weir {
 class VocabularyTokenizer : public Tokenizer {
  public:
   std::vector<TokenId> Encode(std::string_view text, const EncodeOptions& options) const override;
-  std::string TokenBytes(TokenId id, bool show_special) const override;
+  void AppendTokenBytes(TokenId id, bool show_special, std::string* bytes) const override;
   std::string Decode(absl::Span<const TokenId> ids, bool show_special) const override;
   uint32_t size() const override { return vocabulary_.size(); }
   std::string_view TokenText(TokenId id) const override;
@@ -36,8 +36,8 @@ class VocabularyTokenizer : public Tokenizer {
   // `starts_words`: it begins the text or follows a special token.
   virtual void EncodePlain(std::string_view text, bool starts_words,
                            std::vector<TokenId>* ids) const = 0;
-  // The bytes that the text of a kNormal token stands for.
-  virtual std::string NormalBytes(std::string_view token_text) const = 0;
+  // Appends the bytes that the text of a kNormal token stands for.
+  virtual void AppendNormalBytes(std::string_view token_text, std::string* bytes) const = 0;
   // Whether EncodePlain puts a space before a text that starts words.
   virtual bool inserts_space() const = 0;
 

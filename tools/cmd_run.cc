@@ -26,6 +26,8 @@ namespace {
 
 constexpr uint32_t kTypicalTokens = 64;  // after the prompt, in the middle of a run, say
 
+constexpr size_t kTokenBytes = 4096;  // more than the text of any token has
+
 struct RunOptions {
   ModelOptions model;
   SamplingFlags sampling;
@@ -104,12 +106,16 @@ absl::Status Run(const RunOptions& options) {
   const std::unique_ptr<Session> session = engine->NewSession();
   Sampler sampler(sampler_options, model->config.vocabulary);
   TextStream text(stdout);
+  std::string bytes;
+  bytes.reserve(kTokenBytes);
   const int64_t run_begin_ns = RealClock().NowNs();
   absl::StatusOr<Generation> generation = Generate(
       *engine, *session, sampler, *model->tokenizer, prompt,
       {.max_tokens = options.sampling.max_tokens, .ignore_end = options.sampling.ignore_end},
       [&](TokenId token) {
-        return text.Write(model->tokenizer->TokenBytes(token, /*show_special=*/false));
+        bytes.clear();
+        model->tokenizer->AppendTokenBytes(token, /*show_special=*/false, &bytes);
+        return text.Write(bytes);
       });
   if (!generation.ok()) {
     (void)text.Finish();

@@ -1,8 +1,9 @@
 #include "tools/generate.h"
 
-#include "engine/memory_limits.h"
 #include "io/base.h"
 #include "io/clock.h"
+#include "kernels/memory_limits.h"
+#include "tools/allocation_counter.h"
 #include "tools/interrupt.h"
 
 namespace weir {
@@ -60,11 +61,16 @@ absl::StatusOr<Generation> Generate(Engine& engine, Session& session, Sampler& s
   const int64_t begin_ns = clock.NowNs();
   std::vector<TokenId> history(session.tokens());
   history.insert(history.end(), prompt.begin(), prompt.end());
+  // Nothing is allocated from here on but by the tokens' receiver.
+  const uint32_t context_tokens = engine.plan().shape.context_tokens;
+  history.reserve(context_tokens + 1);
+  result.tokens.reserve(context_tokens + 1);
   absl::Status status =
       engine.Forward(session, prompt, 1, options.max_tokens != 0 && options.max_tokens != 1);
   result.first_token_ns = clock.NowNs();
   result.prompt_s = SecondsBetween(begin_ns, result.first_token_ns);
   const BytesRead before = BytesReadSoFar(engine);
+  const std::optional<uint64_t> allocations_before = AllocationCount();
   while (status.ok() && options.max_tokens != 0) {
     const TokenId token = sampler.Sample(engine.logits(0), history);
     if (tokenizer.IsEndOfGeneration(token) && !options.ignore_end) {
@@ -73,8 +79,8 @@ absl::StatusOr<Generation> Generate(Engine& engine, Session& session, Sampler& s
     }
     result.tokens.push_back(token);
     history.push_back(token);
-    WEIR_RETURN_IF_ERROR(on_token(token));
-    if (IsFinished(engine, session, options, &result)) break;
+    status = on_token(token);
+    if (!status.ok() || IsFinished(engine, session, options, &result)) break;
     if (Interrupted()) {
       result.stop = Generation::Stop::kInterrupted;
       break;
@@ -86,6 +92,7 @@ absl::StatusOr<Generation> Generate(Engine& engine, Session& session, Sampler& s
     ++result.decode_passes;
     result.decode_s = SecondsBetween(result.first_token_ns, clock.NowNs());
   }
+  if (allocations_before) result.decode_allocations = *AllocationCount() - *allocations_before;
   const BytesRead after = BytesReadSoFar(engine);
   result.decode_read_bytes = after.by_reader - before.by_reader;
   result.decode_kernel_bytes = after.by_kernel - before.by_kernel;

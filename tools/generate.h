@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -30,6 +31,8 @@ struct Generation {
   uint64_t decode_passes = 0;
   uint64_t decode_read_bytes = 0;    // in decode_s, by the engine's reader
   uint64_t decode_kernel_bytes = 0;  // the same by the kernel's count; 0: not available
+  // By all threads between the first token and the last, what `on_token` did included.
+  std::optional<uint64_t> decode_allocations;
   Stop stop = Stop::kLength;
 
   double prompt_tokens_per_s() const;

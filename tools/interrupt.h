@@ -5,11 +5,15 @@
 
 #include <atomic>
 
+#include "absl/status/status.h"
 #include "tools/exit_codes.h"
 
 namespace weir {
 
-// From now on the first signal sets the flag; a second one ends the process at once.
+// From now on the first signal sets the flag; a second one ends the process at once. So does the
+// end of kPatienceS after the first, wherever the process hangs then: whoever ends a program does
+// not want to wait for a disk, a pipe or a file server.
+inline constexpr unsigned kPatienceS = 8;
 void CatchInterrupts();
 
 // Set by the signals.
@@ -19,6 +23,8 @@ bool Interrupted();
 void ClearInterrupt();
 // kInterrupted or kTerminated, by the last signal.
 ExitCode InterruptExitCode();
+// Cancelled, with the exit code, once interrupted: for the places between parts of long work.
+absl::Status CheckInterrupted();
 
 }  // namespace weir
 

@@ -182,6 +182,7 @@ absl::StatusOr<std::unique_ptr<Model>> OpenModel(const ModelOptions& options) {
 
 absl::StatusOr<ModelPlan> PlanFromOptions(const Model& model, const ModelOptions& options,
                                           const ContextNeeds& needs) {
+  WEIR_RETURN_IF_ERROR(CheckInterrupted());
   PlannerOptions planner;
   WEIR_RETURN_IF_ERROR(FillBudget(options, &planner));
   WEIR_ASSIGN_OR_RETURN(planner.activations, ActivationsFrom(options));
@@ -229,6 +230,7 @@ absl::StatusOr<MeasuredCeilings> MeasureCeilings(const Model& model, const Model
 
 absl::StatusOr<std::unique_ptr<Engine>> OpenEngine(const Model& model, ModelPlan plan,
                                                    const ModelOptions& options) {
+  WEIR_RETURN_IF_ERROR(CheckInterrupted());
   EngineOptions engine_options;
   WEIR_ASSIGN_OR_RETURN(const DiskReading disk, ReadingFrom(model, options));
   engine_options.reader = disk.reader;

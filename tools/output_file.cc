@@ -1,15 +1,19 @@
 #include "tools/output_file.h"
 
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <cstring>
+#include <filesystem>
+#include <system_error>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "io/base.h"
 #include "tools/exit_codes.h"
+#include "tools/interrupt.h"
 
 namespace weir {
 namespace {
@@ -26,35 +30,73 @@ absl::StatusOr<OutputFile> OutputFile::Open(const std::string& path) {
   OutputFile output;
   output.path_ = path;
   if (path.empty()) return output;
+  output.is_open_ = true;
   if (path == "-") {
     output.file_ = stdout;
     return output;
   }
-  const int descriptor = open(path.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
-  if (descriptor >= 0) output.file_ = fdopen(descriptor, "wb");
-  if (output.file_ == nullptr) {
-    const absl::Status status = OutputError(path, "cannot be opened for writing");
-    if (descriptor >= 0) close(descriptor);
-    return status;
+  std::error_code error;
+  const std::filesystem::path target = std::filesystem::weakly_canonical(path, error);
+  const std::string folder = error ? "" : target.parent_path().string();
+  struct stat info = {};
+  const bool exists = stat(path.c_str(), &info) == 0;
+  const bool is_regular = !exists || S_ISREG(info.st_mode);
+  const bool is_locked = exists && access(path.c_str(), W_OK) != 0;
+  if (!is_regular || is_locked || access(folder.c_str(), W_OK | X_OK) != 0) {
+    WEIR_RETURN_IF_ERROR(output.OpenInPlace());
+    return output;
   }
-  output.has_old_text_ = true;
+  output.target_path_ = target.string();
+  if (exists) output.mode_ = info.st_mode & 07777;
   return output;
 }
 
-OutputFile::OutputFile(OutputFile&& other) noexcept
-    : path_(std::move(other.path_)),
-      file_(std::exchange(other.file_, nullptr)),
-      has_old_text_(other.has_old_text_) {}
+absl::Status OutputFile::OpenInPlace() {
+  const int descriptor = open(path_.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
+  if (descriptor >= 0) file_ = fdopen(descriptor, "wb");
+  if (file_ == nullptr) {
+    const absl::Status status = OutputError(path_, "cannot be opened for writing");
+    if (descriptor >= 0) close(descriptor);
+    return status;
+  }
+  has_old_text_ = true;
+  return absl::OkStatus();
+}
+
+OutputFile::OutputFile(OutputFile&& other) noexcept { *this = std::move(other); }
 
 OutputFile& OutputFile::operator=(OutputFile&& other) noexcept {
   std::swap(path_, other.path_);
+  std::swap(target_path_, other.target_path_);
+  std::swap(part_path_, other.part_path_);
+  std::swap(mode_, other.mode_);
   std::swap(file_, other.file_);
+  std::swap(is_open_, other.is_open_);
   std::swap(has_old_text_, other.has_old_text_);
   return *this;
 }
 
 OutputFile::~OutputFile() {
   if (file_ != nullptr && file_ != stdout) std::fclose(file_);
+  if (!part_path_.empty()) unlink(part_path_.c_str());
+}
+
+absl::Status OutputFile::Begin() {
+  if (file_ != nullptr) {
+    DropOldText();
+    return absl::OkStatus();
+  }
+  part_path_ = absl::StrCat(target_path_, ".part", getpid());
+  const int descriptor = open(part_path_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode_);
+  if (descriptor >= 0) file_ = fdopen(descriptor, "wb");
+  if (file_ != nullptr) return absl::OkStatus();
+  const absl::Status status = OutputError(part_path_, "cannot be opened for writing");
+  if (descriptor >= 0) {
+    close(descriptor);
+  } else {
+    part_path_.clear();
+  }
+  return status;
 }
 
 void OutputFile::DropOldText() {
@@ -63,19 +105,25 @@ void OutputFile::DropOldText() {
 }
 
 absl::Status OutputFile::Write(std::string_view text) {
-  if (file_ != nullptr) DropOldText();
-  if (file_ == nullptr || std::fwrite(text.data(), 1, text.size(), file_) == text.size()) {
-    return absl::OkStatus();
-  }
+  if (!is_open_) return absl::OkStatus();
+  WEIR_RETURN_IF_ERROR(Begin());
+  if (std::fwrite(text.data(), 1, text.size(), file_) == text.size()) return absl::OkStatus();
   return OutputError(path_, "cannot be written");
 }
 
 absl::Status OutputFile::Close() {
-  if (file_ == nullptr) return absl::OkStatus();
-  DropOldText();
+  if (!is_open_) return absl::OkStatus();
+  WEIR_RETURN_IF_ERROR(Begin());
+  is_open_ = false;
   std::FILE* file = std::exchange(file_, nullptr);
   const bool failed = file == stdout ? std::fflush(file) != 0 : std::fclose(file) != 0;
-  return failed ? OutputError(path_, "cannot be written") : absl::OkStatus();
+  if (failed) return OutputError(path_, "cannot be written");
+  if (part_path_.empty()) return absl::OkStatus();
+  if (rename(part_path_.c_str(), target_path_.c_str()) != 0) {
+    return OutputError(path_, "cannot be replaced");
+  }
+  part_path_.clear();
+  return absl::OkStatus();
 }
 
 absl::StatusOr<std::string> ReadTextFile(const std::string& path) {
@@ -93,6 +141,7 @@ absl::StatusOr<std::string> ReadTextFile(const std::string& path) {
   const bool failed = std::ferror(file) != 0;
   const int error = errno;
   if (file != stdin) std::fclose(file);
+  if (failed && error == EINTR) WEIR_RETURN_IF_ERROR(CheckInterrupted());
   if (!failed) return text;
   return WithExitCode(
       ExitCode::kBadModel,

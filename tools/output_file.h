@@ -3,6 +3,7 @@
 #ifndef WEIR_TOOLS_OUTPUT_FILE_H_
 #define WEIR_TOOLS_OUTPUT_FILE_H_
 
+#include <cstdint>
 #include <cstdio>
 #include <string>
 #include <string_view>
@@ -13,14 +14,17 @@ namespace weir {
 
 class OutputFile {
  public:
-  // Creates `path`, or takes the place of what is there once the first byte is written: until then
-  // a command that fails has destroyed nothing. "-" is standard output; empty: Write does nothing.
+  // Refuses a path that cannot be written. A regular file appears under its name, in the place of
+  // what was there, when it is whole and closed: a command that fails or is interrupted has neither
+  // destroyed nor left anything. Until then the bytes are in a file beside it. Pipes and devices,
+  // and a file in a folder that takes no new ones, are written where they are. "-" is standard
+  // output; empty: Write does nothing.
   static absl::StatusOr<OutputFile> Open(const std::string& path);
   OutputFile(OutputFile&& other) noexcept;
   OutputFile& operator=(OutputFile&& other) noexcept;
   ~OutputFile();
 
-  bool is_open() const { return file_ != nullptr; }
+  bool is_open() const { return is_open_; }
   const std::string& path() const { return path_; }
   absl::Status Write(std::string_view text);
   // Flushes and closes; the last chance to hear of a full disk.
@@ -28,10 +32,16 @@ class OutputFile {
 
  private:
   OutputFile() = default;
+  absl::Status OpenInPlace();
+  absl::Status Begin();  // before the first byte
   void DropOldText();
 
   std::string path_;
+  std::string target_path_;  // what `path_` leads to; empty: written in place
+  std::string part_path_;    // where the bytes are until then; empty: no such file
+  uint32_t mode_ = 0666;     // of the target
   std::FILE* file_ = nullptr;
+  bool is_open_ = false;
   bool has_old_text_ = false;
 };
 

@@ -1,5 +1,7 @@
 #include "tools/text_stream.h"
 
+#include <stdio_ext.h>
+
 #include <algorithm>
 #include <cerrno>
 #include <cstdint>
@@ -8,9 +10,12 @@
 #include "absl/strings/str_cat.h"
 #include "io/base.h"
 #include "tools/exit_codes.h"
+#include "tools/interrupt.h"
 
 namespace weir {
 namespace {
+
+constexpr size_t kHeldBytes = 4096;  // longer than the text of any token, so that none allocates
 
 // Length of the character that a lead byte announces; 0 when it is none.
 size_t AnnouncedLength(uint8_t lead) {
@@ -45,6 +50,8 @@ size_t IncompleteUtf8Suffix(std::string_view text) {
   return 0;
 }
 
+TextStream::TextStream(std::FILE* file) : file_(file) { held_.reserve(kHeldBytes); }
+
 absl::Status TextStream::Write(std::string_view bytes) {
   held_.append(bytes);
   const size_t keep = IncompleteUtf8Suffix(held_);
@@ -60,10 +67,15 @@ absl::Status TextStream::Finish() {
 }
 
 absl::Status TextStream::WriteNow(std::string_view bytes) {
-  if (bytes.empty()) return absl::OkStatus();
+  if (bytes.empty() || is_cut_off_) return absl::OkStatus();
   last_ = bytes.back();
   const size_t written = std::fwrite(bytes.data(), 1, bytes.size(), file_);
   if (written == bytes.size() && std::fflush(file_) == 0) return absl::OkStatus();
+  if (errno == EINTR && Interrupted()) {
+    __fpurge(file_);  // or the end of the process would wait to write it
+    is_cut_off_ = true;
+    return CheckInterrupted();
+  }
   return WithExitCode(ExitCode::kOutput, absl::UnavailableError(absl::StrCat(
                                              "standard output: wrote ", written, " of ",
                                              bytes.size(), " bytes: ", std::strerror(errno))));

@@ -16,9 +16,10 @@ size_t IncompleteUtf8Suffix(std::string_view text);
 
 class TextStream {
  public:
-  explicit TextStream(std::FILE* file) : file_(file) {}  // borrowed
+  explicit TextStream(std::FILE* file);  // borrowed
 
-  // Holds back an incomplete character; the rest is written and flushed.
+  // Holds back an incomplete character; the rest is written and flushed. Cancelled when a signal
+  // came while the other end of a pipe was not reading: nothing is written from then on.
   absl::Status Write(std::string_view bytes);
   // What is held back comes out as it is, and a newline unless the text ended with one.
   absl::Status Finish();
@@ -29,6 +30,7 @@ class TextStream {
   std::FILE* file_;
   std::string held_;
   char last_ = '\n';
+  bool is_cut_off_ = false;
 };
 
 }  // namespace weir

@@ -6,6 +6,7 @@
 
 #include <cstdio>
 #include <cstdlib>
+#include <filesystem>
 #include <fstream>
 #include <memory>
 #include <string>
@@ -135,6 +136,49 @@ TEST(OutputFile, OpenedButNotWrittenLeavesWhatWasThere) {
   const std::string path = folder.Write("precious", "bytes");
   { ASSERT_TRUE(OutputFile::Open(path).ok()); }
   EXPECT_EQ(Slurp(path), "bytes");
+}
+
+std::vector<std::string> NamesIn(const std::string& folder) {
+  std::vector<std::string> names;
+  for (const auto& entry : std::filesystem::directory_iterator(folder)) {
+    names.push_back(entry.path().filename());
+  }
+  return names;
+}
+
+TEST(OutputFile, WrittenButNotClosedLeavesNothingNew) {
+  const Folder folder;
+  const std::string path = folder.Write("precious", "bytes");
+  {
+    auto file = OutputFile::Open(path);
+    ASSERT_TRUE(file.ok()) << file.status();
+    ASSERT_TRUE(file->Write(std::string(100000, 'x')).ok());
+    auto other = OutputFile::Open(folder.path() + "/other");
+    ASSERT_TRUE(other.ok()) << other.status();
+    EXPECT_EQ(NamesIn(folder.path()).size(), 2u) << "nothing before the first byte";
+    ASSERT_TRUE(other->Write("x").ok());
+    const OutputFile moved = *std::move(other);
+    EXPECT_TRUE(moved.is_open());
+  }
+  EXPECT_EQ(NamesIn(folder.path()), std::vector<std::string>{"precious"});
+  EXPECT_EQ(Slurp(path), "bytes");
+}
+
+TEST(OutputFile, KeepsLinksAndModes) {
+  const Folder folder;
+  const std::string path = folder.Write("target", "old");
+  ASSERT_EQ(chmod(path.c_str(), 0640), 0);
+  const std::string link = folder.path() + "/link";
+  ASSERT_EQ(symlink("target", link.c_str()), 0);
+  auto file = OutputFile::Open(link);
+  ASSERT_TRUE(file.ok()) << file.status();
+  ASSERT_TRUE(file->Write("new").ok());
+  ASSERT_TRUE(file->Close().ok());
+  EXPECT_EQ(Slurp(path), "new");
+  EXPECT_TRUE(std::filesystem::is_symlink(link));
+  struct stat info = {};
+  ASSERT_EQ(stat(path.c_str(), &info), 0);
+  EXPECT_EQ(info.st_mode & 0777, 0640u);
 }
 
 TEST(OutputFile, NoPathWritesNothing) {
