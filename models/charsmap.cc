@@ -32,7 +32,8 @@ absl::StatusOr<Charsmap> Charsmap::Make(Metadata& metadata) {
   const auto* numbers = std::get_if<std::vector<int64_t>>(value.get());
   if (numbers == nullptr) {
     return absl::InvalidArgumentError(
-        absl::StrCat(metadata.source, ": ", AbslView(kKey), " is not an array of bytes."));
+        absl::StrCat(metadata.source, ": ", AbslView(kKey),
+                     " is not an array of bytes. Convert or download the file ", "again."));
   }
   if (numbers->empty()) return result;
   const auto byte = [&](size_t at) { return static_cast<uint32_t>((*numbers)[at] & 0xFF); };

@@ -121,8 +121,10 @@ absl::StatusOr<double> Metadata::GetFloat(std::string_view key) const {
     return WrongKind(*this, key, *value, "a number");
   }
   if (!std::isfinite(number)) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(source, ": metadata key \"", AbslView(key), "\" is not a finite number"));
+    return absl::InvalidArgumentError(absl::StrCat(
+        source, ": metadata key \"", AbslView(key), "\" is not a finite number. The file ",
+        "is damaged or was written by a faulty converter; convert or download the ",
+        "model again."));
   }
   return number;
 }
