@@ -148,16 +148,15 @@ absl::Status Engine::Allocate() {
 }
 
 absl::Status Engine::MakeReaders(const EngineOptions& options) {
-  ReaderOptions reader_options;
-  reader_options.capacity = kReaderCapacity;
-  reader_options.read_timeout_ns = options.read_timeout_ns;
-  reader_options.cancel = options.cancel;
-  reader_options.chunk_bytes = options.read_bytes;
-  reader_options.depth = options.read_depth;
-  WEIR_ASSIGN_OR_RETURN(reader_, MakeReader(options.reader, reader_options, &reader_note_));
+  reader_options_.capacity = kReaderCapacity;
+  reader_options_.read_timeout_ns = options.read_timeout_ns;
+  reader_options_.cancel = options.cancel;
+  reader_options_.chunk_bytes = options.read_bytes;
+  reader_options_.depth = options.read_depth;
+  WEIR_ASSIGN_OR_RETURN(reader_, MakeReader(options.reader, reader_options_, &reader_note_));
   if (options.faults.has_value()) {
-    reader_ =
-        std::make_unique<FaultReader>(std::move(reader_), *options.faults, &clock_, reader_options);
+    reader_ = std::make_unique<FaultReader>(std::move(reader_), *options.faults, &clock_,
+                                            reader_options_);
   }
   return absl::OkStatus();
 }
@@ -246,13 +245,13 @@ absl::Status Engine::Forward(Session& session, absl::Span<const TokenId> tokens,
     runner_->input = {.tokens = static_cast<uint32_t>(chunk.size()),
                       .logit_rows = rows,
                       .page_tables = session.page_tables()};
-    if (cancel_ != nullptr && cancel_->load(std::memory_order_relaxed)) {
-      return absl::CancelledError("cancelled");
-    }
+    if (IsCancelled()) return absl::CancelledError("cancelled");
     PrepareRows(session, chunk);
     const int64_t cpu_begin_ns = ThreadCpuNs();
     const absl::Status pass = scheduler_->RunPass({.head = rows > 0}, next);
     pass_cpu_ns_ += static_cast<uint64_t>(ThreadCpuNs() - cpu_begin_ns);
+    // Whoever cancels shortens the time that reads have.
+    if (absl::IsDeadlineExceeded(pass) && IsCancelled()) return absl::CancelledError("cancelled");
     WEIR_RETURN_IF_ERROR(pass);
     WEIR_RETURN_IF_ERROR(CheckFiles());
     for (TokenId token : chunk) session.Append(token);

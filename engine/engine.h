@@ -96,6 +96,7 @@ class Engine {
   const Program& program() const { return plan_.transformer->program(); }
   const Trace* trace() const { return trace_.get(); }
   std::string_view reader_name() const { return reader_->name(); }
+  const ReaderOptions& reader_options() const { return reader_options_; }
   const std::string& reader_note() const {
     return reader_note_;
   }  // why io_uring is not used, or empty
@@ -112,6 +113,9 @@ class Engine {
   absl::Status Start(const EngineOptions& options);
   absl::Status Allocate();
   absl::Status MakeReaders(const EngineOptions& options);
+  bool IsCancelled() const {
+    return cancel_ != nullptr && cancel_->load(std::memory_order_relaxed);
+  }
   absl::Status CheckFiles();  // since the last call, if anything was read
   void LeaveStuckReadsBehind();
   void PrepareRows(const Session& session, absl::Span<const TokenId> tokens);
@@ -138,6 +142,7 @@ class Engine {
   std::unique_ptr<Trace> trace_;
   std::unique_ptr<Scheduler> scheduler_;
   std::vector<RowRead> row_reads_;
+  ReaderOptions reader_options_;
   uint64_t pass_cpu_ns_ = 0;    // of the calling thread, in RunPass
   uint32_t logit_rows_ = 0;     // of the last Forward
   uint64_t checked_bytes_ = 0;  // what the reader had read when CheckFiles last looked

@@ -153,7 +153,7 @@ absl::Status Bench(const BenchOptions& options) {
     return WithExitCode(ExitCode::kUsage,
                         absl::InvalidArgumentError("-r and one of -p and -n must be at least 1"));
   }
-  const int64_t begin_ns = RealClock().NowNs();
+  RunBegin begin = RunBegin::Now();
   WEIR_ASSIGN_OR_RETURN(OutputFile json, OutputFile::Open(options.model.json_path));
   WEIR_ASSIGN_OR_RETURN(const std::unique_ptr<Model> model, OpenModel(options.model));
   const uint32_t prompt_tokens = std::max(1u, options.prompt_tokens);
@@ -170,15 +170,14 @@ absl::Status Bench(const BenchOptions& options) {
                       &plan));
   WEIR_ASSIGN_OR_RETURN(const std::unique_ptr<Engine> engine,
                         OpenEngine(*model, std::move(plan), model_options));
-  const int64_t run_begin_ns = RealClock().NowNs();
+  begin.reading_ns = RealClock().NowNs();
   std::vector<Sample> samples;
   Generation last;
   for (uint32_t i = 0; i <= options.repetitions; ++i) {
     WEIR_ASSIGN_OR_RETURN(const Sample sample, RunOnce(*engine, *model, options, &last));
     if (i > 0) samples.push_back(sample);
   }
-  const RunReport report =
-      MakeRunReport(*model, *engine, last, measured.ceilings, begin_ns, run_begin_ns);
+  const RunReport report = MakeRunReport(*model, *engine, last, measured.ceilings, begin);
   return WriteResults(*model, *engine, options, measured.ceilings, samples, report, &json);
 }
 

@@ -88,7 +88,7 @@ absl::Status WriteTrace(const Engine& engine, OutputFile* file) {
 }
 
 absl::Status Run(const RunOptions& options) {
-  const int64_t begin_ns = RealClock().NowNs();
+  RunBegin begin = RunBegin::Now();
   WEIR_ASSIGN_OR_RETURN(OutputFile json, OutputFile::Open(options.model.json_path));
   WEIR_ASSIGN_OR_RETURN(OutputFile trace, OutputFile::Open(options.model.trace_path));
   WEIR_ASSIGN_OR_RETURN(const SamplerOptions sampler_options, SamplerFrom(options.sampling));
@@ -108,7 +108,9 @@ absl::Status Run(const RunOptions& options) {
   TextStream text(stdout);
   std::string bytes;
   bytes.reserve(kTokenBytes);
-  const int64_t run_begin_ns = RealClock().NowNs();
+  std::fprintf(stderr, "weir: %s\n",
+               Forecast(engine->plan().prediction, measured.ceilings).c_str());
+  begin.reading_ns = RealClock().NowNs();
   absl::StatusOr<Generation> generation = Generate(
       *engine, *session, sampler, *model->tokenizer, prompt,
       {.max_tokens = options.sampling.max_tokens, .ignore_end = options.sampling.ignore_end},
@@ -122,8 +124,7 @@ absl::Status Run(const RunOptions& options) {
     return WithExitCode(ExitCode::kIo, generation.status());
   }
   WEIR_RETURN_IF_ERROR(text.Finish());
-  const RunReport report =
-      MakeRunReport(*model, *engine, *generation, measured.ceilings, begin_ns, run_begin_ns);
+  const RunReport report = MakeRunReport(*model, *engine, *generation, measured.ceilings, begin);
   std::fprintf(stderr, "\n%s\n", Footer(report).c_str());
   if (sampler_options.temperature > 0) {
     std::fprintf(stderr, "seed %llu\n", static_cast<unsigned long long>(sampler_options.seed));

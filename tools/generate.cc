@@ -15,13 +15,31 @@ double SecondsBetween(int64_t begin_ns, int64_t end_ns) {
   return static_cast<double>(end_ns - begin_ns) * 1e-9;
 }
 
-struct BytesRead {
-  uint64_t by_reader = 0;  // finished reads
-  uint64_t by_kernel = 0;  // reads that were handed to the disk
+// What the decode_ fields of a Generation are differences of.
+struct Counters {
+  uint64_t reader_bytes = 0;  // of finished reads
+  uint64_t kernel_bytes = 0;  // of reads that were handed to the disk
+  uint64_t reading_cpu_ns = 0;
+  std::optional<uint64_t> allocations;
 };
 
-BytesRead BytesReadSoFar(const Engine& engine) {
-  return {engine.stats().reader.bytes_read, ReadProcessCounters().disk_read_bytes.value_or(0)};
+Counters CountersNow(const Engine& engine) {
+  const EngineStats stats = engine.stats();
+  Counters counters;
+  counters.reader_bytes = stats.reader.bytes_read;
+  counters.kernel_bytes = ReadProcessCounters().disk_read_bytes.value_or(0);
+  counters.reading_cpu_ns = stats.reading_cpu_ns;
+  return counters;
+}
+
+void SetDifferences(const Counters& before, const Counters& after, Generation* result) {
+  result->decode_read_bytes = after.reader_bytes - before.reader_bytes;
+  result->decode_kernel_bytes = after.kernel_bytes - before.kernel_bytes;
+  result->decode_reading_cpu_s =
+      static_cast<double>(after.reading_cpu_ns - before.reading_cpu_ns) * 1e-9;
+  if (before.allocations && after.allocations) {
+    result->decode_allocations = *after.allocations - *before.allocations;
+  }
 }
 
 // One step of the loop after a token was made: whether and how the generation ends here.
@@ -69,8 +87,8 @@ absl::StatusOr<Generation> Generate(Engine& engine, Session& session, Sampler& s
       engine.Forward(session, prompt, 1, options.max_tokens != 0 && options.max_tokens != 1);
   result.first_token_ns = clock.NowNs();
   result.prompt_s = SecondsBetween(begin_ns, result.first_token_ns);
-  const BytesRead before = BytesReadSoFar(engine);
-  const std::optional<uint64_t> allocations_before = AllocationCount();
+  Counters before = CountersNow(engine);
+  before.allocations = AllocationCount();  // last: reading the other counters allocates
   while (status.ok() && options.max_tokens != 0) {
     const TokenId token = sampler.Sample(engine.logits(0), history);
     if (tokenizer.IsEndOfGeneration(token) && !options.ignore_end) {
@@ -92,10 +110,10 @@ absl::StatusOr<Generation> Generate(Engine& engine, Session& session, Sampler& s
     ++result.decode_passes;
     result.decode_s = SecondsBetween(result.first_token_ns, clock.NowNs());
   }
-  if (allocations_before) result.decode_allocations = *AllocationCount() - *allocations_before;
-  const BytesRead after = BytesReadSoFar(engine);
-  result.decode_read_bytes = after.by_reader - before.by_reader;
-  result.decode_kernel_bytes = after.by_kernel - before.by_kernel;
+  const std::optional<uint64_t> allocations = AllocationCount();
+  Counters after = CountersNow(engine);
+  after.allocations = allocations;
+  SetDifferences(before, after, &result);
   if (absl::IsCancelled(status)) {
     result.stop = Generation::Stop::kInterrupted;
     return result;

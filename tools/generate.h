@@ -36,6 +36,8 @@ struct Generation {
   Stop stop = Stop::kLength;
 
   double prompt_tokens_per_s() const;
+  double decode_reading_cpu_s = 0;  // EngineStats::reading_cpu_ns, meanwhile
+
   double decode_tokens_per_s() const;
   double decode_read_bytes_per_s() const;
 };

@@ -30,6 +30,17 @@ std::string_view StopName(Generation::Stop stop) {
   return "interrupted";
 }
 
+template <typename T>
+nlohmann::json OrNull(const std::optional<T>& value) {
+  return value ? nlohmann::json(*value) : nlohmann::json(nullptr);
+}
+
+// Only what is worth a word: a machine that paged is why a run was slow.
+std::string MemoryStallText(const RunReport& report, double whole_s) {
+  const double percent = Percent(report.memory_stall_s.value_or(0), whole_s);
+  return percent < 1 ? "" : absl::StrFormat(", waiting for memory %.0f %%", percent);
+}
+
 std::string DiskText(const RunReport& report) {
   if (report.disk_bytes == 0) return "disk nothing read";
   const double rate =
@@ -66,8 +77,29 @@ double SimulatedTokensPerS(const Program& program, const Plan& plan, const Ceili
       .tokens_per_s();
 }
 
+std::string Forecast(const Prediction& prediction, const Ceilings& ceilings) {
+  if (prediction.decode_tokens_per_s <= 0) {
+    return "no prediction: a ceiling could not be measured";
+  }
+  std::string disk;
+  if (prediction.disk_s > 0) {
+    disk = absl::StrFormat("disk %.4g ms at %.2f GB/s, ", prediction.disk_s * 1e3,
+                           ceilings.disk_bytes_per_s * 1e-9);
+  }
+  return absl::StrFormat("predicted %.2f tok/s, bound by %s (a token: %scompute %.4g ms)",
+                         prediction.decode_tokens_per_s, prediction.bottleneck, disk,
+                         prediction.compute_s * 1e3);
+}
+
+RunBegin RunBegin::Now() {
+  RunBegin begin;
+  begin.command_ns = begin.reading_ns = RealClock().NowNs();
+  if (const auto pressure = ReadMemoryPressure()) begin.memory_stall_us = pressure->full_total_us;
+  return begin;
+}
+
 RunReport MakeRunReport(const Model& model, const Engine& engine, const Generation& generation,
-                        const Ceilings& ceilings, int64_t begin_ns, int64_t run_begin_ns) {
+                        const Ceilings& ceilings, const RunBegin& begin) {
   const EngineStats stats = engine.stats();
   const ProcessCounters process = ReadProcessCounters();
   RunReport report;
@@ -75,8 +107,8 @@ RunReport MakeRunReport(const Model& model, const Engine& engine, const Generati
   report.device = engine.device_name();
   report.reader = std::string(engine.reader_name());
   report.generation = generation;
-  report.startup_s = Seconds(run_begin_ns - begin_ns);
-  report.ttft_s = Seconds(generation.first_token_ns - begin_ns);
+  report.startup_s = Seconds(begin.reading_ns - begin.command_ns);
+  report.ttft_s = Seconds(generation.first_token_ns - begin.command_ns);
   report.predicted_decode_tokens_per_s = engine.plan().prediction.decode_tokens_per_s;
   report.predicted_bottleneck = engine.plan().prediction.bottleneck;
   report.simulated_decode_tokens_per_s =
@@ -87,14 +119,20 @@ RunReport MakeRunReport(const Model& model, const Engine& engine, const Generati
   const PlanSummary summary = Summarise(engine.program(), engine.plan());
   report.resident_share = summary.resident_share();
   report.streamed_bytes_per_pass = summary.streamed_read_bytes;
+  report.read_bytes = engine.reader_options().chunk_bytes;
+  report.read_depth = engine.reader_options().depth;
   report.disk_bytes = stats.reader.bytes_read;
   report.disk_s = Seconds(stats.scheduler.disk_busy_ns);
   report.disk_ceiling_bytes_per_s = ceilings.disk_bytes_per_s;
-  report.reading_cpu_s = Seconds(static_cast<int64_t>(stats.reading_cpu_ns));
   report.compute_s = Seconds(stats.scheduler.compute_ns);
   report.disk_stall_s = Seconds(stats.scheduler.disk_stall_ns);
-  const double whole_s = Seconds(RealClock().NowNs() - run_begin_ns);
+  const double whole_s = Seconds(RealClock().NowNs() - begin.reading_ns);
   report.other_s = std::max(0.0, whole_s - report.compute_s - report.disk_stall_s);
+  const std::optional<MemoryPressure> pressure = ReadMemoryPressure();
+  if (pressure && begin.memory_stall_us) {
+    report.memory_stall_s =
+        static_cast<double>(pressure->full_total_us - *begin.memory_stall_us) * 1e-6;
+  }
   return report;
 }
 
@@ -104,14 +142,15 @@ std::string Footer(const RunReport& report) {
   const double whole_s = report.compute_s + report.disk_stall_s + report.other_s;
   return absl::StrFormat(
       "%d prompt tokens at %.1f tok/s, %d generated at %.2f tok/s (%s), first token after %.2f s\n"
-      "%s, %.0f %% of weights resident | time: compute %.0f %%, disk stall %.0f %%, other %.0f %%; "
+      "%s, %.0f %% of weights resident | time: compute %.0f %%, disk stall %.0f %%, other %.0f "
+      "%%%s; "
       "reading takes %.1f %% of a core | peak memory %s (budget %s)",
       g.prompt_tokens, g.prompt_tokens_per_s(), g.tokens.size(), achieved,
       PredictionText(report, achieved), report.ttft_s, DiskText(report),
       100 * report.resident_share, Percent(report.compute_s, whole_s),
       Percent(report.disk_stall_s, whole_s), Percent(report.other_s, whole_s),
-      Percent(report.reading_cpu_s, whole_s), FormatBytes(report.peak_rss_bytes),
-      FormatBytes(report.dram_budget_bytes));
+      MemoryStallText(report, whole_s), Percent(g.decode_reading_cpu_s, g.decode_s),
+      FormatBytes(report.peak_rss_bytes), FormatBytes(report.dram_budget_bytes));
 }
 
 nlohmann::json ReportJson(const RunReport& report) {
@@ -137,7 +176,9 @@ nlohmann::json ReportJson(const RunReport& report) {
           {"stop", StopName(g.stop)},
           {"links",
            {{"disk",
-             {{"bytes", report.disk_bytes},
+             {{"block_bytes", report.read_bytes},
+              {"depth", report.read_depth},
+              {"bytes", report.disk_bytes},
               {"kernel_bytes", report.kernel_read_bytes},
               {"seconds", report.disk_s},
               {"gb_per_s", disk_rate * 1e-9},
@@ -147,12 +188,14 @@ nlohmann::json ReportJson(const RunReport& report) {
             {"passes", g.decode_passes},
             {"read_bytes", g.decode_read_bytes},
             {"kernel_bytes", g.decode_kernel_bytes},
-            {"gb_per_s", g.decode_read_bytes_per_s() * 1e-9}}},
+            {"gb_per_s", g.decode_read_bytes_per_s() * 1e-9},
+            {"reading_cpu_s", g.decode_reading_cpu_s},
+            {"allocations", OrNull(g.decode_allocations)}}},
           {"time_s",
            {{"compute", report.compute_s},
             {"disk_stall", report.disk_stall_s},
             {"other", report.other_s},
-            {"reading_cpu", report.reading_cpu_s}}},
+            {"memory_stall", OrNull(report.memory_stall_s)}}},
           {"tokens", g.tokens}};
 }
 
