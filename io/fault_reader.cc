@@ -33,6 +33,8 @@ uint64_t Mix(uint64_t value) {
   return value ^ (value >> 31);
 }
 
+constexpr uint64_t kTellingBytes = 16 * kKiB;  // of reads that say something of a disk's rate
+
 constexpr uint32_t kForever = std::numeric_limits<uint32_t>::max();
 
 }  // namespace
@@ -190,12 +192,18 @@ void FaultReader::Finish(Slot* slot, absl::Status status, uint64_t got_bytes) {
 }
 
 // The wrapped disk spends the time between two ops that end on the second of them (or, where it had
-// nothing to do before, the time since that one's Submit). A disk slower by a factor spends so much
-// more, on one after the other.
+// nothing to do before, the time since that one's Submit). A disk slower by a factor spends so many
+// times what it spent on a byte until then, on one op after the other; a disk that was slow from
+// the beginning, what it spends now.
 int64_t FaultReader::SlowedUntilNs(const ReadOp& op, int64_t now_ns) {
   const int64_t begin_ns = std::max(last_finish_ns_, op.submit_ns);
-  const double took_ns = static_cast<double>(now_ns - begin_ns) * options_.slow_from_factor;
-  slow_until_ns_ = std::max(slow_until_ns_, begin_ns) + static_cast<int64_t>(took_ns);
+  auto took_ns = static_cast<double>(now_ns - begin_ns);
+  if (healthy_bytes_ > 0) {
+    const double share = static_cast<double>(op.bytes) / static_cast<double>(healthy_bytes_);
+    took_ns = static_cast<double>(healthy_ns_) * share;
+  }
+  slow_until_ns_ = std::max(slow_until_ns_, begin_ns) +
+                   static_cast<int64_t>(took_ns * options_.slow_from_factor);
   return slow_until_ns_;
 }
 
@@ -204,6 +212,9 @@ void FaultReader::Delay(Slot* slot) {
   if (slot->sequence >= options_.slow_from) {
     slot->release_ns = SlowedUntilNs(*slot->op, now_ns);
     ++fault_stats_.slowed;
+  } else if (slot->op->bytes >= kTellingBytes) {
+    healthy_ns_ += now_ns - std::max(last_finish_ns_, slot->op->submit_ns);
+    healthy_bytes_ += slot->op->bytes;
   }
   last_finish_ns_ = now_ns;
   slot->attempt = 0;  // these draws are for the op, not for an attempt

@@ -197,10 +197,9 @@ absl::StatusOr<ModelPlan> PlanFromOptions(const Model& model, const ModelOptions
   if (needs.prompt_tokens > 0)
     planner.max_chunk_tokens = std::min(planner.max_chunk_tokens, needs.prompt_tokens);
   planner.logit_rows = needs.logit_rows;
-  planner.disk_bytes_per_s =
-      options.elsewhere_disk_bytes_per_s > 0
-          ? options.elsewhere_disk_bytes_per_s
-          : ReadingFor(*model.files[0], options.reader).saved_bytes_per_s;
+  planner.disk_bytes_per_s = options.elsewhere_disk_bytes_per_s > 0
+                                 ? options.elsewhere_disk_bytes_per_s
+                                 : ReadingFor(*model.files[0], options.reader).saved_bytes_per_s;
   return PlanWithin(model, planner, options.is_elsewhere);
 }
 
@@ -269,6 +268,7 @@ absl::StatusOr<std::unique_ptr<Engine>> OpenEngine(const Model& model, ModelPlan
   absl::StatusOr<std::unique_ptr<Engine>> engine =
       Engine::Open(model, std::move(plan), engine_options);
   if (!engine.ok()) {
+    if (absl::IsDeadlineExceeded(engine.status())) WEIR_RETURN_IF_ERROR(CheckInterrupted());
     // A file that ends early is one that changed since its header was read.
     const bool reading = absl::IsOutOfRange(engine.status()) || absl::IsDataLoss(engine.status()) ||
                          absl::IsUnavailable(engine.status()) ||

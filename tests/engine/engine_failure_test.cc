@@ -1,8 +1,12 @@
 // How passes end that cannot go on: errors name what went wrong, and the engine survives.
 #include <algorithm>
 #include <atomic>
+#include <chrono>
+#include <filesystem>
+#include <fstream>
 #include <memory>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "engine/engine.h"
@@ -179,6 +183,125 @@ TEST(EngineFailures, DestroyedWhileReadingAhead) {
     const std::unique_ptr<Session> session = (*engine)->NewSession();
     ASSERT_TRUE((*engine)->Forward(*session, kPrompt, 1, /*expect_more=*/true).ok());
   }
+}
+
+// A read that never ends: one error that says so, no hang, and then nothing runs in memory that the
+// read may still write to.
+TEST(EngineFailures, AStuckReadEndsInOneErrorAndTheEngineStops) {
+  const std::unique_ptr<Model> model = LoadTiny();
+  ASSERT_NE(model, nullptr);
+  for (const char* reader : {"auto", "threads"}) {
+    EngineSetup setup;
+    setup.resident_share = 0.25;
+    setup.engine.reader = reader;
+    setup.engine.read_timeout_ns = 50'000'000;
+    setup.engine.faults = FaultOptions{.stuck_at = 60};
+    SCOPED_TRACE(setup.Text());
+    const auto engine = OpenEngineWith(*model, setup);
+    ASSERT_TRUE(engine.ok()) << engine.status();
+    const std::unique_ptr<Session> session = (*engine)->NewSession();
+    absl::Status status;
+    for (int i = 0; i < 100 && status.ok(); ++i) {
+      status = (*engine)->Forward(*session, kPrompt, 1, true);
+    }
+    ASSERT_TRUE(absl::IsDeadlineExceeded(status)) << status;
+    for (const char* part : {"tiny.gguf: offset ", "wanted ", "got 0", "50 ms", "--read-timeout"}) {
+      EXPECT_THAT(std::string(status.message()), HasSubstr(part));
+    }
+    const absl::Status later = (*engine)->Forward(*session, kPrompt, 1, false);
+    EXPECT_TRUE(absl::IsFailedPrecondition(later)) << later;
+    EXPECT_THAT(std::string(later.message()), HasSubstr("1 read has had no answer"));
+  }
+}
+
+TEST(EngineFailures, WhoCancelsDoesNotWaitForAStuckRead) {
+  const std::unique_ptr<Model> model = LoadTiny();
+  ASSERT_NE(model, nullptr);
+  std::atomic<bool> cancel = false;
+  EngineSetup setup;
+  setup.engine.cancel = &cancel;
+  setup.engine.faults = FaultOptions{.stuck_at = 40};
+  const auto engine = OpenEngineWith(*model, setup);
+  ASSERT_TRUE(engine.ok()) << engine.status();
+  const std::unique_ptr<Session> session = (*engine)->NewSession();
+  std::thread user([&cancel] {
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    cancel = true;
+  });
+  absl::Status status;
+  while (status.ok()) {
+    const std::unique_ptr<Session> each = (*engine)->NewSession();
+    status = (*engine)->Forward(*each, kPrompt, 1, true);
+  }
+  user.join();
+  EXPECT_TRUE(absl::IsCancelled(status)) << status;
+}
+
+TEST(EngineFailures, AnUnpluggedDiskIsNamed) {
+  const std::unique_ptr<Model> model = LoadTiny();
+  ASSERT_NE(model, nullptr);
+  EngineSetup setup;
+  setup.resident_share = 0;
+  setup.engine.faults = FaultOptions{.unplug_at = 100};
+  const auto engine = OpenEngineWith(*model, setup);
+  ASSERT_TRUE(engine.ok()) << engine.status();
+  const absl::Status status = Greedy(**engine, kPrompt, 100).status();
+  EXPECT_TRUE(absl::IsDataLoss(status)) << status;
+  EXPECT_THAT(std::string(status.message()), HasSubstr("tiny.gguf: offset "));
+}
+
+// The model's file changes while it is read: nothing that was computed from both is handed out.
+class ChangedFile : public testing::Test {
+ protected:
+  void SetUp() override {
+    std::filesystem::copy_file("tests/data/tiny.gguf", path_,
+                               std::filesystem::copy_options::overwrite_existing);
+    auto model = LoadModel(path_);
+    ASSERT_TRUE(model.ok()) << model.status();
+    model_ = *std::move(model);
+    EngineSetup setup;
+    setup.resident_share = 0.25;
+    auto engine = OpenEngineWith(*model_, setup);
+    ASSERT_TRUE(engine.ok()) << engine.status();
+    engine_ = *std::move(engine);
+    ASSERT_TRUE(Greedy(*engine_, kPrompt, 2).ok());
+  }
+  void TearDown() override { std::filesystem::remove(path_); }
+
+  const std::string path_ = testing::TempDir() + "/weir_changed.gguf";
+  std::unique_ptr<Model> model_;
+  std::unique_ptr<Engine> engine_;
+};
+
+TEST_F(ChangedFile, CutShort) {
+  std::filesystem::resize_file(path_, 300000);
+  const absl::Status status = Greedy(*engine_, kPrompt, 2).status();
+  EXPECT_TRUE(absl::IsOutOfRange(status)) << status;
+  for (const char* part : {"weir_changed.gguf: offset ", "wanted ", "got ", "ends there"}) {
+    EXPECT_THAT(std::string(status.message()), HasSubstr(part));
+  }
+}
+
+TEST_F(ChangedFile, WrittenTo) {
+  std::fstream file(path_, std::ios::binary | std::ios::in | std::ios::out);
+  file.seekp(-100, std::ios::end);
+  file << "other weights";
+  file.close();
+  ASSERT_TRUE(file.good());
+  const absl::Status status = Greedy(*engine_, kPrompt, 2).status();
+  EXPECT_TRUE(absl::IsDataLoss(status)) << status;
+  EXPECT_THAT(std::string(status.message()), HasSubstr("written to while it was read"));
+}
+
+TEST_F(ChangedFile, ReplacedByAnother) {
+  const auto expected = Greedy(*engine_, kPrompt, 4);
+  ASSERT_TRUE(expected.ok());
+  const std::string other = path_ + ".other";
+  std::ofstream(other) << "not a model";
+  std::filesystem::rename(other, path_);
+  const auto made = Greedy(*engine_, kPrompt, 4);
+  ASSERT_TRUE(made.ok()) << "the file that was opened is still there: " << made.status();
+  EXPECT_EQ(*made, *expected);
 }
 
 TEST(EngineCounters, BytesAndTracesSayWhatHappened) {
