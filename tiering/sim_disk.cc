@@ -17,7 +17,8 @@ constexpr uint32_t kForever = UINT32_MAX;
 SimDisk::SimDisk(const SimDiskOptions& options, const SimFaults& faults)
     : options_(options), faults_(faults) {
   WEIR_CHECK(options.bytes_per_s > 0 && options.read_timeout_ns > 0);
-  WEIR_CHECK(faults.throttle_factor >= 1 && faults.slow_factor >= 1);
+  WEIR_CHECK(faults.throttle_factor >= 1 && faults.slow_factor >= 1 &&
+             faults.slow_from_factor >= 1);
 }
 
 double SimDisk::Draw(const Read& read, SimDraw what) const {
@@ -30,7 +31,8 @@ void SimDisk::Begin(const Transfer& transfer, const Request& request, int64_t no
             .latency_ns = request.latency_ns,
             .begin_ns = now_ns};
   const bool fails = Draw(read, SimDraw::kEioForever) < faults_.eio_forever_share ||
-                     faults_.eio_at == std::optional<uint64_t>(read.number);
+                     faults_.eio_at == std::optional<uint64_t>(read.number) ||
+                     read.number >= faults_.unplug_at.value_or(UINT64_MAX);
   if (fails) {
     read.eio_left = kForever;
   } else if (Draw(read, SimDraw::kEio) < faults_.eio_share) {
@@ -68,7 +70,8 @@ void SimDisk::BeginAttempt(Read* read, double bytes, int64_t now_ns) {
 }
 
 double SimDisk::BytesPerNs(int64_t now_ns) const {
-  const double full = options_.bytes_per_s / kNanosPerSecond;
+  double full = options_.bytes_per_s / kNanosPerSecond;
+  if (begun_ > faults_.slow_from.value_or(UINT64_MAX)) full /= faults_.slow_from_factor;
   if (!faults_.throttle_at_ns.has_value() || now_ns < *faults_.throttle_at_ns) return full;
   const bool over =
       faults_.throttle_for_ns > 0 && now_ns >= *faults_.throttle_at_ns + faults_.throttle_for_ns;

@@ -21,7 +21,7 @@ absl::Status BadFault(absl::string_view setting, absl::string_view reason) {
       absl::StrCat("fault setting \"", setting, "\": ", reason,
                    ". Write for example seed=7,spike=5%:20ms,slow=5%:x10,stuck_at=300; known: "
                    "seed, short, again, spike, eio, eio_forever, eio_at, reorder, late, slow, "
-                   "stuck, stuck_at, jitter, throttle, cancel_at"));
+                   "stuck, stuck_at, slow_from, unplug_at, jitter, throttle, cancel_at"));
 }
 
 bool TakeShare(absl::string_view text, double* share) {
@@ -61,8 +61,9 @@ struct Counted {
   absl::string_view name;
   std::optional<uint64_t> SimFaults::*number;
 };
-constexpr std::array<Counted, 3> kNumbers = {{{"eio_at", &SimFaults::eio_at},
+constexpr std::array<Counted, 4> kNumbers = {{{"eio_at", &SimFaults::eio_at},
                                               {"stuck_at", &SimFaults::stuck_at},
+                                              {"unplug_at", &SimFaults::unplug_at},
                                               {"cancel_at", &SimFaults::cancel_at_event}}};
 
 // "P[:TIME]".
@@ -70,6 +71,13 @@ bool TakeShareAndTime(const std::vector<absl::string_view>& parts, double* share
                       int64_t* time_ns) {
   return parts.size() <= 2 && TakeShare(parts[0], share) &&
          (parts.size() < 2 || TakeTime(parts[1], time_ns));
+}
+
+bool TakeSlowFrom(const std::vector<absl::string_view>& parts, SimFaults* faults) {
+  uint64_t number = 0;
+  if (parts.size() > 2 || !absl::SimpleAtoi(parts[0], &number)) return false;
+  faults->slow_from = number;
+  return parts.size() < 2 || TakeFactor(parts[1], &faults->slow_from_factor);
 }
 
 bool TakeThrottle(const std::vector<absl::string_view>& parts, SimFaults* faults) {
@@ -114,6 +122,10 @@ absl::Status ParseSetting(absl::string_view setting, absl::string_view name,
       return absl::OkStatus();
     }
     return BadFault(setting, "a share, or a share and a factor such as 5%:x10, is expected");
+  }
+  if (name == "slow_from") {
+    if (TakeSlowFrom(parts, faults)) return absl::OkStatus();
+    return BadFault(setting, "a number, or a number and a factor such as 100:x10, is expected");
   }
   if (name == "throttle") {
     if (TakeThrottle(parts, faults)) return absl::OkStatus();

@@ -32,8 +32,11 @@ struct SimFaults {
   int64_t late_ns = 1'000'000;
   double slow_share = 0;  // of reads that take `slow_factor` times as long
   double slow_factor = 10;
-  double stuck_share = 0;                           // of reads that never end
-  std::optional<uint64_t> stuck_at = std::nullopt;  // the n-th read does not
+  double stuck_share = 0;                            // of reads that never end
+  std::optional<uint64_t> stuck_at = std::nullopt;   // the n-th read does not
+  std::optional<uint64_t> slow_from = std::nullopt;  // from this read on all bytes are
+  double slow_from_factor = 10;                      // so many times slower
+  std::optional<uint64_t> unplug_at = std::nullopt;  // from this read on all meet EIO every time
   double jitter_share = 0;  // every attempt's latency varies by up to so much, both ways
   std::optional<int64_t> throttle_at_ns =
       std::nullopt;  // from then on the disk is `throttle_factor` times slower
@@ -48,7 +51,7 @@ struct SimFaults {
 // factor of at least 1:
 //   seed=N  short=P  again=P  spike=P[:TIME]  eio=P  eio_forever=P  eio_at=N  reorder=P
 //   late=P[:TIME]  slow=P[:xF]  stuck=P  stuck_at=N  jitter=P  throttle=TIME[:xF[:TIME]]
-//   cancel_at=N
+//   slow_from=N[:xF]  unplug_at=N  cancel_at=N
 // For example "seed=7,slow=5%:x10,stuck_at=300,throttle=2s:x10:500ms".
 absl::StatusOr<SimFaults> ParseSimFaults(std::string_view text);
 

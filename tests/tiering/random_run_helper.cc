@@ -70,7 +70,8 @@ class Life {
 
   // A pass ends complete, or with the one error that was injected.
   void CountEnd(const absl::Status& status) {
-    const bool may_fail = faults_.eio_forever_share > 0 || faults_.eio_at.has_value();
+    const bool may_fail = faults_.eio_forever_share > 0 || faults_.eio_at.has_value() ||
+                          faults_.unplug_at.has_value();
     const bool may_stick = faults_.stuck_share > 0 || faults_.stuck_at.has_value();
     const absl::string_view text = status.message();
     const bool names_place = absl::StrContains(text, "failed at offset") &&
@@ -84,7 +85,7 @@ class Life {
       case absl::StatusCode::kDeadlineExceeded:
         ++life_.deadlines;
         return Expect((may_stick || faults_.slow_share > 0 || faults_.spike_share > 0 ||
-                       faults_.throttle_at_ns.has_value()) &&
+                       faults_.slow_from.has_value() || faults_.throttle_at_ns.has_value()) &&
                           names_place,
                       absl::StrCat("unexpected: ", text));
       case absl::StatusCode::kCancelled:

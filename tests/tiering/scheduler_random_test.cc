@@ -54,7 +54,11 @@ TEST(SchedulerRandomTest, TheDiskNeverRestsWhileASlotIsFree) {
     Dice dice(seed);
     const Program program = RandomProgram(seed);
     const Plan plan = RandomPlan(program, &dice);
-    Rig rig(program, plan, RandomHardware(&dice), RandomDelays(&dice));
+    const SimHardware hardware = RandomHardware(&dice);
+    // A ring that holds all there is to read may wait for a block that others of its group
+    // overtook.
+    if (StreamedUses(program, plan, kWithHead) <= plan.slots) continue;
+    Rig rig(program, plan, hardware, RandomDelays(&dice));
     for (int i = 0; i < 5; ++i) ASSERT_TRUE(rig.scheduler.RunPass(kWithHead, kWithHead).ok());
     EXPECT_EQ(rig.machine.stats().idle_disk_waits, 0u) << "seed " << seed;
   }

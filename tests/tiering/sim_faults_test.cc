@@ -19,7 +19,7 @@ TEST(ParseSimFaultsTest, AcceptsEveryWord) {
       ParseSimFaults(
           "seed=7,short=1%,again=2%,spike=3%:20ms,eio=4%,eio_forever=5%,eio_at=6,reorder=7%,"
           "late=8%:9us,slow=9%:x2.5,stuck=10%,stuck_at=11,jitter=12%,throttle=2s:x4:500ms,"
-          "cancel_at=13")
+          "cancel_at=13,slow_from=14:x3,unplug_at=15")
           .value();
   EXPECT_EQ(faults.seed, 7u);
   EXPECT_EQ(faults.short_share, 0.01);
@@ -41,6 +41,9 @@ TEST(ParseSimFaultsTest, AcceptsEveryWord) {
   EXPECT_EQ(faults.throttle_factor, 4);
   EXPECT_EQ(faults.throttle_for_ns, 500'000'000);
   EXPECT_EQ(faults.cancel_at_event, 13u);
+  EXPECT_EQ(faults.slow_from, 14u);
+  EXPECT_EQ(faults.slow_from_factor, 3);
+  EXPECT_EQ(faults.unplug_at, 15u);
   EXPECT_EQ(ParseSimFaults("").value().eio_share, 0.0);
   EXPECT_EQ(ParseSimFaults("throttle=1ms").value().throttle_factor, 10);
 }
@@ -65,7 +68,10 @@ TEST(ParseSimFaultsTest, RefusesTheRest) {
                            "throttle=5%",
                            "throttle=1ms:x2:0s",
                            "throttle=1ms:x2:1s:1",
-                           "jitter=200%"}) {
+                           "jitter=200%",
+                           "slow_from=5%",
+                           "slow_from=1:3",
+                           "unplug_at=5%"}) {
     const absl::StatusOr<SimFaults> faults = ParseSimFaults(text);
     ASSERT_FALSE(faults.ok()) << text;
     EXPECT_THAT(std::string(faults.status().message()), HasSubstr("fault setting")) << text;
@@ -128,6 +134,15 @@ TEST(SimDiskTest, AThrottledDiskIsSlowerFromThenOn) {
   faults.throttle_at_ns = 0;
   faults.throttle_for_ns = 0;
   EXPECT_EQ(ReadOnce(faults).end_ns, 100 + 10'000);
+  faults = {};
+  faults.slow_from = 0;
+  EXPECT_EQ(ReadOnce(faults).end_ns, 100 + 10'000);
+  faults.slow_from = 1;
+  EXPECT_EQ(ReadOnce(faults).end_ns, 100 + 1000);
+  faults.unplug_at = 1;
+  EXPECT_EQ(ReadOnce(faults).end, SimDisk::End::kGood);
+  faults.unplug_at = 0;
+  EXPECT_EQ(ReadOnce(faults).end, SimDisk::End::kEio);
 }
 
 TEST(SimDiskTest, DrawsDependOnSeedTransferAndAttemptAlone) {

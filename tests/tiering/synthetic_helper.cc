@@ -159,6 +159,8 @@ SimFaults RandomFaults(Dice* dice) {
   if (dice->OneIn(8)) faults.stuck_at = dice->Below(80);
   if (dice->OneIn(6)) faults.throttle_at_ns = static_cast<int64_t>(dice->Below(20'000'000));
   if (dice->OneIn(2)) faults.throttle_for_ns = static_cast<int64_t>(dice->Below(20'000'000));
+  if (dice->OneIn(8)) faults.slow_from = dice->Below(80);
+  if (dice->OneIn(12)) faults.unplug_at = dice->Below(80);
   if (dice->OneIn(3)) faults.cancel_at_event = dice->Below(150);
   return faults;
 }

@@ -22,7 +22,8 @@ include(${CMAKE_CURRENT_LIST_DIR}/${MUTANT}.cmake)
 string(TOUPPER ${MUTANT} guard)
 string(REPLACE "WEIR_TIERING_SCHEDULER_H_" "WEIR_MUTANT_${guard}_H_" header "${header}")
 replace_once(header "\nnamespace weir {\n" "\nnamespace weir::${MUTANT} {\n")
-replace_once(source "#include \"tiering/scheduler.h\"" "#include \"tests/tiering/mutants/${MUTANT}.h\"")
+replace_once(source "#include \"tiering/scheduler.h\""
+             "#include \"tests/tiering/mutants/${MUTANT}.h\"")
 replace_once(source "\nnamespace weir {\n" "
 #undef WEIR_CHECK
 #define WEIR_CHECK(condition) (static_cast<void>(condition))
