@@ -16,8 +16,9 @@
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
-#include "io/system_files.h"
 #include "io/base.h"
+#include "io/system_files.h"
+#include "tiering/json_depth.h"
 
 namespace weir {
 namespace {
@@ -25,6 +26,7 @@ namespace {
 using nlohmann::json;
 
 constexpr int kVersion = 1;
+constexpr int kMaxDepth = 3;  // of objects and arrays in such a file
 // Beyond any disk; what comes of a rate by arithmetic stays finite.
 constexpr double kMaxBytesPerSecond = 1e15;
 constexpr uint64_t kMaxBlockBytes = uint64_t{1} << 40;
@@ -154,9 +156,9 @@ bool DiskCeiling::SameConditions(const DiskCeiling& other) const {
 
 SavedCeilings ParseCeilings(const std::string& text, const std::string& path) {
   SavedCeilings saved;
-  // What is nested deeper than such a file is dropped at once, so that it takes no memory.
-  const auto is_shallow = [](int depth, json::parse_event_t, const json&) { return depth <= 3; };
-  const json document = json::parse(text, is_shallow, /*allow_exceptions=*/false);
+  const json document = IsJsonWithinDepth(text, kMaxDepth)
+                            ? json::parse(text, nullptr, /*allow_exceptions=*/false)
+                            : json(json::value_t::discarded);
   bool is_good = document.is_object();
   uint64_t version = 0;
   is_good = is_good && Get(document, "version", &version) && version == kVersion;

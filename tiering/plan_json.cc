@@ -4,6 +4,7 @@
 #include "absl/strings/str_format.h"
 #include "io/base.h"
 #include "nlohmann/json.hpp"
+#include "tiering/json_depth.h"
 #include "tiering/plan.h"
 
 namespace weir {
@@ -156,11 +157,9 @@ absl::StatusOr<Plan> ParsePlanJson(const std::string& text, const std::string& s
                                                    " bytes are too many for a plan (at most ",
                                                    kMaxFileBytes, " are read)", kMakeNew));
   }
-  // What is nested deeper than a plan is dropped at once, so that it takes no memory.
-  const auto is_shallow = [](int depth, Json::parse_event_t, const Json&) {
-    return depth <= kMaxDepth;
-  };
-  const Json document = Json::parse(text, is_shallow, /*allow_exceptions=*/false);
+  const Json document = IsJsonWithinDepth(text, kMaxDepth)
+                            ? Json::parse(text, nullptr, /*allow_exceptions=*/false)
+                            : Json(Json::value_t::discarded);
   if (document.is_discarded() || !document.is_object() || !document.contains("weir_plan")) {
     return absl::InvalidArgumentError(absl::StrCat(
         source, ": not a plan (expected the JSON that `weir plan MODEL --json FILE` writes)"));

@@ -16,6 +16,7 @@
 #include "models/gguf.h"
 #include "models/layer_tensors.h"
 #include "models/printable.h"
+#include "models/utf8.h"
 #include "tools/exit_codes.h"
 #include "tools/model_path.h"
 #include "tools/output_file.h"
@@ -67,10 +68,19 @@ std::string WhyNot(const TensorIndex& index) {
   return tensors.ok() ? "" : std::string(tensors.status().message());
 }
 
+// Bytes that are not UTF-8, and control characters, are escaped: a file must not steer a terminal.
 std::string Quoted(std::string_view text) {
-  const bool is_long = text.size() > kShownCharacters;
-  return absl::StrCat("\"", absl::Utf8SafeCEscape(AbslView(text.substr(0, kShownCharacters))),
-                      is_long ? absl::StrCat("\" ... (", text.size(), " bytes)") : "\"");
+  std::string shown;
+  size_t at = 0;
+  while (at < text.size() && at < kShownCharacters) {
+    const Utf8Char c = DecodeUtf8(text.substr(at));
+    const std::string_view bytes = text.substr(at, std::max<size_t>(c.bytes, 1));
+    const bool is_plain = c.code_point >= 0xA0;  // below are ASCII and more control characters
+    shown += is_plain ? std::string(bytes) : absl::CHexEscape(AbslView(bytes));
+    at += bytes.size();
+  }
+  return absl::StrCat("\"", shown,
+                      at < text.size() ? absl::StrCat("\" ... (", text.size(), " bytes)") : "\"");
 }
 
 template <typename Elements, typename Show>
