@@ -294,15 +294,15 @@ size_t FaultReader::Wait(absl::Span<ReadOp*> done, int64_t timeout_ns) {
     const bool was_woken = is_woken_.exchange(false);
     if (count > 0 || was_woken) return count;
     const int64_t now_ns = clock_->NowNs();
-    int64_t wait_ns = -1;
+    int64_t wait_ns = limits_.LongestSleepNs();
     if (timeout_ns >= 0) {
-      wait_ns = timeout_ns - (now_ns - start_ns);
+      wait_ns = std::min(wait_ns, timeout_ns - (now_ns - start_ns));
       if (wait_ns <= 0) return 0;
     }
     const int64_t earliest_ns = EarliestReleaseNs();
     if (earliest_ns != std::numeric_limits<int64_t>::max()) {
       const int64_t delay_ns = std::max<int64_t>(earliest_ns - now_ns, 0);
-      wait_ns = wait_ns < 0 ? delay_ns : std::min(wait_ns, delay_ns);
+      wait_ns = std::min(wait_ns, delay_ns);
     }
     Harvest(wait_ns);
   }

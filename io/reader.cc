@@ -25,6 +25,12 @@ int64_t ReaderOptions::CurrentTimeoutNs() const {
   return cancelled ? std::min(read_timeout_ns, kCancelledReadTimeoutNs) : read_timeout_ns;
 }
 
+int64_t ReaderOptions::LongestSleepNs() const {
+  constexpr int64_t kLookNs = 100'000'000;
+  constexpr int64_t kHourNs = 3'600'000'000'000;  // far from what overflows a clock's type
+  return cancel == nullptr ? kHourNs : kLookNs;
+}
+
 absl::Status ValidateReaderOptions(const ReaderOptions& options) {
   if (options.capacity == 0 || options.capacity > kMaxCapacity) {
     return OutOfLimits("capacity", options.capacity, "1 to 65536 operations");

@@ -77,11 +77,13 @@ struct ReaderOptions {
   uint32_t depth = 32;              // chunk reads in flight at most; 1 to 4096
   int64_t read_timeout_ns = kDefaultReadTimeoutNs;  // of one chunk read; more than 0
   // While set, a chunk read has kCancelledReadTimeoutNs at most: whoever wants to end does not wait
-  // for a disk that hangs. Looked at when Wait is called. May be null; outlives the Reader.
+  // for a disk that hangs. Wait looks at it ten times a second. May be null; outlives the Reader.
   const std::atomic<bool>* cancel = nullptr;
 
   // What holds now.
   int64_t CurrentTimeoutNs() const;
+  // How long Wait may sleep without a look at `cancel`.
+  int64_t LongestSleepNs() const;
 };
 
 class Reader {

@@ -19,6 +19,7 @@ ThreadReader::ThreadReader(const ReaderOptions& options, PreadFunction pread)
     : pread_(pread),
       capacity_(options.capacity),
       chunk_bytes_(options.chunk_bytes),
+      longest_sleep_ns_(options.LongestSleepNs()),
       queue_(options) {
   const uint32_t count = std::min(options.depth, kMaxReaderThreads);
   workers_.reserve(count);
@@ -88,7 +89,6 @@ void ThreadReader::Submit(ReadOp* op) {
 
 size_t ThreadReader::Wait(absl::Span<ReadOp*> done, int64_t timeout_ns) {
   WEIR_CHECK(!done.empty());
-  constexpr int64_t kMaxWaitNs = int64_t{3600} * 1'000'000'000;  // more would overflow the clock
   const int64_t start_ns = clock_.NowNs();
   std::unique_lock<std::mutex> lock(mutex_);
   const auto has_news = [this] { return queue_.has_done() || is_woken_; };
@@ -96,7 +96,7 @@ size_t ThreadReader::Wait(absl::Span<ReadOp*> done, int64_t timeout_ns) {
     GiveUpOverdue();
     if (has_news()) break;
     const int64_t now_ns = clock_.NowNs();
-    int64_t wait_ns = std::min(kMaxWaitNs, queue_.NextDeadlineNs() - now_ns);
+    int64_t wait_ns = std::min(longest_sleep_ns_, queue_.NextDeadlineNs() - now_ns);
     if (timeout_ns >= 0) wait_ns = std::min(wait_ns, timeout_ns - (now_ns - start_ns));
     const bool is_over = timeout_ns >= 0 && now_ns - start_ns >= timeout_ns;
     if (is_over) break;

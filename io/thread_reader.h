@@ -57,6 +57,7 @@ class ThreadReader final : public Reader {
   const PreadFunction pread_;
   const uint32_t capacity_;
   const uint64_t chunk_bytes_;
+  const int64_t longest_sleep_ns_;
   RealClock clock_;
   mutable std::mutex mutex_;
   std::condition_variable has_work_;  // workers wait for chunks or the end

@@ -178,9 +178,9 @@ size_t UringReader::Wait(absl::Span<ReadOp*> done, int64_t timeout_ns) {
     const bool was_woken = std::exchange(is_woken_, false);
     if (count > 0 || was_woken) return count;
     const int64_t now_ns = clock_.NowNs();
-    int64_t wait_ns = kMaxWaitNs;
+    int64_t wait_ns = longest_sleep_ns_;
     if (timeout_ns >= 0) {
-      wait_ns = timeout_ns - (now_ns - start_ns);
+      wait_ns = std::min(wait_ns, timeout_ns - (now_ns - start_ns));
       if (wait_ns <= 0) return 0;
     }
     WaitForCompletion(std::clamp<int64_t>(queue_.NextDeadlineNs() - now_ns, 0, wait_ns));

@@ -39,7 +39,8 @@ class UringReader final : public Reader {
   ReaderStats stats() const override { return queue_.stats(); }
 
  private:
-  explicit UringReader(const ReaderOptions& options) : queue_(options) {}
+  explicit UringReader(const ReaderOptions& options)
+      : longest_sleep_ns_(options.LongestSleepNs()), queue_(options) {}
 
   void QueueRead(ChunkQueue::Chunk* chunk);
   void QueueCancel(ChunkQueue::Chunk* chunk);
@@ -51,6 +52,7 @@ class UringReader final : public Reader {
   void OnCompletion(uint64_t user_data, int32_t result);
   void WaitForCompletion(int64_t timeout_ns);  // negative: for ever
 
+  const int64_t longest_sleep_ns_;
   RealClock clock_;
   ChunkQueue queue_;
   io_uring ring_ = {};

@@ -1,5 +1,6 @@
 #include "tools/text_stream.h"
 
+#include <poll.h>
 #include <stdio_ext.h>
 
 #include <algorithm>
@@ -35,6 +36,11 @@ bool MayFollow(uint8_t lead, uint8_t continuation) {
   return true;
 }
 
+bool TakesBytes(int descriptor) {
+  pollfd look = {descriptor, POLLOUT, 0};
+  return poll(&look, 1, 0) != 0;  // errors too: the write will tell
+}
+
 }  // namespace
 
 size_t IncompleteUtf8Suffix(std::string_view text) {
@@ -68,6 +74,11 @@ absl::Status TextStream::Finish() {
 
 absl::Status TextStream::WriteNow(std::string_view bytes) {
   if (bytes.empty() || is_cut_off_) return absl::OkStatus();
+  // A signal that came before the write does not end it.
+  if (Interrupted() && !TakesBytes(fileno(file_))) {
+    is_cut_off_ = true;
+    return CheckInterrupted();
+  }
   last_ = bytes.back();
   const size_t written = std::fwrite(bytes.data(), 1, bytes.size(), file_);
   if (written == bytes.size() && std::fflush(file_) == 0) return absl::OkStatus();

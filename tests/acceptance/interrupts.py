@@ -87,6 +87,8 @@ def interrupted_run(weir, model, random_, length_s, folder):
     expected = {CODES[number]} | (set() if kind == "full pipe" else {0})
     shell_code = 128 - code if code < 0 else code
     problems = leftovers(folder, code)
+    if seconds > LIMIT_S:
+        problems.append(f"{seconds:.1f} s until its end")
     if shell_code not in expected:
         problems.append(f"exit code {code}")
     return {"kind": kind, "signal": number.name, "moment_s": moment_s, "code": shell_code,

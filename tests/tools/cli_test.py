@@ -12,6 +12,7 @@ import signal
 import struct
 import subprocess
 import tempfile
+import time
 import unittest
 import zipfile
 
@@ -245,6 +246,52 @@ class RefusalTest(CliTest):
 
     def test_reads_that_fail_while_running(self):
         self.refused(5, "run", TINY, "hi", "--faults", "seed=1,eio_forever=100%", says=["offset"])
+        for faults in ("unplug_at=0", "stuck=100%"):
+            self.refused(5, "run", TINY, "hi", "--read-timeout", "200ms", "--faults", faults,
+                         says=["tiny.gguf: offset ", "wanted ", "got 0"])
+        for timeout in ("0s", "soon", "5"):
+            self.refused(2, "run", TINY, "hi", "--read-timeout", timeout, says=["--read-timeout"])
+
+
+class FaultsTest(CliTest):
+    """Whatever happens to the disk: the same text, or its beginning and one line that says why."""
+
+    def test_each_kind(self):
+        clean = self.good("run", TINY, PROMPT, "--temp", 0, "-n", 12).stdout
+        failed = 0
+        for number, faults in enumerate(
+                ("short=20%,again=20%", "eio=10%,reorder=20%", "spike=5%:5ms,slow=5%:x5",
+                 "slow_from=50:x10", "eio_at=90", "stuck_at=90", "unplug_at=120",
+                 "short=5%,eio_forever=1%", "stuck=1%,reorder=10%")):
+            reader = ("threads", "auto")[number % 2]
+            out = self.folder / f"{number}.json"
+            result = weir("run", TINY, PROMPT, "--temp", 0, "-n", 12, "--resident", "25%",
+                          "--reader", reader, "--read-timeout", "500ms", "--json", out,
+                          "--faults", f"seed={number},{faults}")
+            with self.subTest(faults):
+                if result.returncode == 0:
+                    self.assertEqual(result.stdout, clean)
+                    continue
+                failed += 1
+                self.assertEqual(result.returncode, 5)
+                self.assertGreater(number, 3, result.stderr)
+                self.assertTrue(clean.startswith(result.stdout.rstrip(b"\n")))
+                self.assertRegex(result.stderr.decode(),
+                                 r"weir: \S+tiny.gguf: offset \d+: wanted \d+ bytes, got \d+: ")
+                self.assertFalse(out.exists())
+        self.assertGreaterEqual(failed, 3)
+
+    def test_a_file_that_is_cut_while_it_is_read(self):
+        model = self.write("cut.gguf", (ROOT / TINY).read_bytes())
+        command = [WEIR, "run", str(model), PROMPT, "--ignore-eos", "--resident", "0%", "--temp",
+                   "0", "--faults", "spike=100%:5ms"]
+        with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                              bufsize=0) as process:
+            process.stdout.read(1)
+            os.truncate(model, 300000)
+            errors = process.stderr.read().decode()
+            self.assertEqual(process.wait(timeout=TIMEOUT_S), 5, errors)
+        self.assertIn("cut.gguf: ", errors)
 
 
 class SignalTest(CliTest):
@@ -269,6 +316,38 @@ class SignalTest(CliTest):
 
     def test_sigterm_too(self):
         self.assertEqual(self.interrupt(signal.SIGTERM), 143)
+
+    def test_at_any_moment(self):
+        """From before the start on, with a reader that went to sleep and a disk that hangs."""
+        command = [WEIR, "run", TINY, PROMPT, "--ignore-eos", "--resident", "0%", "--json",
+                   str(self.folder / "out.json"), "--trace", str(self.folder / "out.trace")]
+        ends = os.pipe()
+        os.set_blocking(ends[1], False)
+        with self.assertRaises(BlockingIOError):
+            while True:
+                os.write(ends[1], bytes(4096))
+        os.set_blocking(ends[1], True)
+        for moment_s in (0, 0.05, 0.3):
+            for options, sink in (([], ends[1]), (["--faults", "stuck=2%"], subprocess.DEVNULL)):
+                with self.subTest(moment_s=moment_s, options=options):
+                    with subprocess.Popen(command + options, cwd=ROOT, stdout=sink,
+                                          stderr=subprocess.DEVNULL) as process:
+                        time.sleep(moment_s)
+                        process.send_signal(signal.SIGTERM)
+                        # The signal's own doing, as long as the program has not begun.
+                        self.assertIn(process.wait(timeout=TIMEOUT_S), (143, -signal.SIGTERM))
+                    for path in self.folder.iterdir():
+                        self.assertIn(path.name, ("out.json", "out.trace"))
+                        json.loads(path.read_text())
+        for end in ends:
+            os.close(end)
+
+    def test_while_it_waits_for_a_prompt(self):
+        with subprocess.Popen([WEIR, "run", TINY], cwd=ROOT, stdin=subprocess.PIPE,
+                              stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
+            time.sleep(0.3)
+            process.send_signal(signal.SIGINT)
+            self.assertEqual(process.wait(timeout=TIMEOUT_S), 130, process.stderr.read())
 
     def test_a_reader_that_went_away(self):
         with subprocess.Popen([WEIR, "run", TINY, PROMPT, "--ignore-eos", "-n", "2000"], cwd=ROOT,
