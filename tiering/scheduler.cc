@@ -8,6 +8,7 @@ namespace weir {
 namespace {
 
 constexpr size_t kEventsPerWait = 64;
+constexpr uint32_t kDrySteps = 2;  // enqueued: one that runs and one to follow
 
 }  // namespace
 
@@ -175,12 +176,20 @@ bool Scheduler::IsReady(StepId step) const {
   return true;
 }
 
-// Looks from the compute cursor on; what waits there may be overtaken by the rest of its group.
+bool Scheduler::HoldsSlot(StepId step) const {
+  const std::vector<BlockId>& needs = program_.steps[step].needs;
+  return std::any_of(needs.begin(), needs.end(), [this](BlockId block) { return Streams(block); });
+}
+
+// Looks from the compute cursor on; what waits there may be overtaken by the rest of its group: by
+// steps whose blocks hold slots at once, by others only when compute would run dry, since they are
+// what it does while the next blocks are read.
 void Scheduler::Launch() {
   const StepId end = EndStep(pass_);
   for (StepId step = launch_step_; step < end && steps_in_flight_ < machine_.max_steps(); ++step) {
     if (step > launch_step_ && !program_.steps[step].joins_previous) return;
-    if (!launched_[step] && IsReady(step)) LaunchStep(step);
+    const bool in_turn = step == launch_step_ || HoldsSlot(step) || steps_in_flight_ < kDrySteps;
+    if (!launched_[step] && in_turn && IsReady(step)) LaunchStep(step);
     while (launch_step_ < end && launched_[launch_step_]) ++launch_step_;
   }
 }

@@ -98,6 +98,7 @@ class Scheduler {
   void Launch();
   void LaunchStep(StepId step);
   bool IsReady(StepId step) const;
+  bool HoldsSlot(StepId step) const;
   void HandleEvents();
   void OnTransferDone(const MachineEvent& event);
   void OnStepDone(const MachineEvent& event);
