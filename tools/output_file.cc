@@ -55,7 +55,7 @@ absl::Status OutputFile::OpenInPlace() {
   const int descriptor = open(path_.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
   if (descriptor >= 0) file_ = fdopen(descriptor, "wb");
   if (file_ == nullptr) {
-    const absl::Status status = OutputError(path_, "cannot be opened for writing");
+    absl::Status status = OutputError(path_, "cannot be opened for writing");
     if (descriptor >= 0) close(descriptor);
     return status;
   }
@@ -90,7 +90,7 @@ absl::Status OutputFile::Begin() {
   const int descriptor = open(part_path_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, mode_);
   if (descriptor >= 0) file_ = fdopen(descriptor, "wb");
   if (file_ != nullptr) return absl::OkStatus();
-  const absl::Status status = OutputError(part_path_, "cannot be opened for writing");
+  absl::Status status = OutputError(part_path_, "cannot be opened for writing");
   if (descriptor >= 0) {
     close(descriptor);
   } else {
