@@ -129,7 +129,7 @@ def run_target(target, options):
 
 
 def merge(target, options):
-    """Replaces the nameless inputs of the corpus by a minimal set that covers as much."""
+    """Replaces the nameless inputs of the corpus by a minimal set that covers as many places."""
     stem = target.removesuffix("_fuzz")
     corpus = FUZZ / "corpus" / stem
     merged = options.out / stem / "merged"
@@ -145,7 +145,7 @@ def merge(target, options):
     for path in inputs_of(options.out / stem / "inputs") + inputs_of(corpus):
         if HASH_NAME.fullmatch(path.name) and path.stat().st_size <= options.merge_input_bytes:
             shutil.copy(path, small / path.name)
-    subprocess.run([str(options.build / "tests/fuzz" / target), "-merge=1", "-timeout=10",
+    subprocess.run([str(options.build / "tests/fuzz" / target), "-merge=1", "-use_counters=0",
                     str(merged), str(small)], env=dict(os.environ, **ENVIRONMENT), cwd=ROOT,
                    stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=True)
     for path in inputs_of(corpus):
