@@ -12,7 +12,7 @@ constexpr size_t kShownBytes = 80;
 }  // namespace
 
 std::string Printable(std::string_view text) {
-  const std::string shown = absl::CHexEscape(AbslView(text.substr(0, kShownBytes)));
+  std::string shown = absl::CHexEscape(AbslView(text.substr(0, kShownBytes)));
   if (text.size() <= kShownBytes) return shown;
   return absl::StrCat(shown, "... (", text.size(), " bytes)");
 }

@@ -19,7 +19,6 @@ namespace weir {
 namespace {
 
 using ::testing::HasSubstr;
-using ::testing::Not;
 
 void ExpectOutcomes(const HostileFiles& files) {
   for (const HostileFile& file : files) {

@@ -111,9 +111,9 @@ RawModel SoundModel(const RawSizes& sizes) {
   model.SetFloat("llama.attention.layer_norm_rms_epsilon", 1e-5f);
   model.SetFloat("llama.rope.freq_base", 10000);
   model.SetText("tokenizer.ggml.model", "llama");
-  model.SetTexts("tokenizer.ggml.tokens", {"<unk>", "<s>", "</s>", "\xE2\x96\x81", "a", "b", "ab",
-                                           "\xE2\x96\x81"
-                                           "a"});
+  const std::string space = "\xE2\x96\x81";
+  model.SetTexts("tokenizer.ggml.tokens",
+                 {"<unk>", "<s>", "</s>", space, "a", "b", "ab", space + "a"});
   model.SetFloats("tokenizer.ggml.scores", {0, 0, 0, -1, -2, -3, -1, -1.5f});
   model.SetInts("tokenizer.ggml.token_type", {2, 3, 3, 1, 1, 1, 1, 1});
   const uint64_t columns = sizes.columns;
