@@ -2,12 +2,15 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "absl/strings/str_cat.h"
 #include "io/base.h"
 
 namespace weir {
 namespace {
+
+constexpr float kLeastLikely = std::numeric_limits<float>::lowest();
 
 absl::Status Refuse(const char* option, double value, const char* range) {
   return absl::InvalidArgumentError(
@@ -42,7 +45,11 @@ TokenId Sampler::Sample(absl::Span<const float> logits, absl::Span<const TokenId
   const bool penalises = options_.repeat_penalty != 1.0f && options_.repeat_last_n > 0;
   if (options_.temperature <= 0 && !penalises) return ArgMax(logits);
   candidates_.resize(logits.size());
-  for (size_t i = 0; i < logits.size(); ++i) candidates_[i] = {logits[i], static_cast<TokenId>(i)};
+  for (size_t i = 0; i < logits.size(); ++i) {
+    // Damaged weights make NaN, which has no place in an order.
+    const float logit = std::isnan(logits[i]) ? kLeastLikely : logits[i];
+    candidates_[i] = {logit, static_cast<TokenId>(i)};
+  }
   if (penalises) Penalise(history);
   if (options_.temperature <= 0) {
     return std::min_element(candidates_.begin(), candidates_.end(),

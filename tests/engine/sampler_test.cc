@@ -221,6 +221,19 @@ TEST(Sampler, LogProbabilitiesAreThoseOfTheSoftmax) {
   }
 }
 
+TEST(Sampler, WhatIsNoNumberIsLeastLikely) {
+  const float nan = std::nanf("");
+  const std::vector<float> logits = {nan, 1.0f, nan, 2.0f, nan};
+  for (uint64_t seed = 0; seed < 50; ++seed) {
+    Sampler sampler({.temperature = 1, .top_k = 3, .seed = seed}, 5);
+    const TokenId token = sampler.Sample(logits, {});
+    EXPECT_TRUE(token == 1 || token == 3) << token;
+  }
+  Sampler sampler({.temperature = 1}, 2);
+  const TokenId token = sampler.Sample(std::vector<float>{nan, nan}, {});
+  EXPECT_TRUE(token == 0 || token == 1) << token;
+}
+
 TEST(Sampler, OptionsOutOfRangeAreRefusedByName) {
   auto refusal = [](auto change) {
     SamplerOptions options;
