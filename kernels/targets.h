@@ -4,7 +4,7 @@
 #ifndef WEIR_KERNELS_TARGETS_H_
 #define WEIR_KERNELS_TARGETS_H_
 
-// For #if, in code that Highway compiles once for each target: it reads the HWY_TARGET of the moment.
+// For #if, in code that Highway compiles once for each target: reads the HWY_TARGET of the moment.
 #define WEIR_IS_KERNEL_TARGET \
   (HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX3_DL)
 
