@@ -45,7 +45,8 @@ MIXES = (
     ("everything", "short=5%,eio=2%,reorder=5%,eio_forever=0.05%,stuck=0.03%", False),
 )
 NAMED = re.compile(r"^weir: (?P<file>\S+): offset \d+: wanted \d+ bytes, got \d+: .{20,}$")
-PROGRESS = re.compile(r"^weir: prompt: +\d+ %")  # of a run that takes its time
+# What a run says beside its error: the forecast, and how far it is when it takes its time.
+ASIDE = re.compile(r"^weir: (predicted [\d.]+ tok/s, bound by |prompt: +\d+ %)")
 CHANGED = re.compile(r"^weir: (?P<file>\S+): it (had|was written to) .{20,}$")
 
 
@@ -64,7 +65,7 @@ def judge(done, out, clean, model, may_fail, pattern):
         return "same"
     if done.returncode != 5 or not may_fail:
         return f"exit code {done.returncode}: {text[-300:]}"
-    lines = [line for line in text.splitlines() if not PROGRESS.match(line)]
+    lines = [line for line in text.splitlines() if not ASIDE.match(line)]
     match = pattern.match(lines[0]) if len(lines) == 1 else None
     if match is None or match["file"] != str(model):
         return f"unclear message: {text!r}"
