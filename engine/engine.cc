@@ -260,6 +260,11 @@ absl::Status Engine::Forward(Session& session, absl::Span<const TokenId> tokens,
   return absl::OkStatus();
 }
 
+absl::Span<uint8_t> Engine::ring_before_use() {
+  WEIR_CHECK(scheduler_->stats().transfers == 0);
+  return absl::MakeSpan(ring_->data(), plan_.plan.slots * plan_.plan.slot_bytes);
+}
+
 absl::Span<const float> Engine::logits(uint32_t row) const {
   WEIR_CHECK(row < logit_rows_);
   const uint64_t vocabulary = model_.config.vocabulary;

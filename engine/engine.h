@@ -92,6 +92,10 @@ class Engine {
   // [vocabulary], row 0 being the oldest of the rows asked for. Valid until the next Forward.
   absl::Span<const float> logits(uint32_t row) const;
 
+  // The memory that streamed blocks will pass through, to measure the disk with what the run will
+  // use. Before the first Forward only (checked). Empty when nothing streams.
+  absl::Span<uint8_t> ring_before_use();
+
   const Plan& plan() const { return plan_.plan; }
   const Program& program() const { return plan_.transformer->program(); }
   const Trace* trace() const { return trace_.get(); }

@@ -212,13 +212,16 @@ absl::StatusOr<DiskProbeResult> ProbeDisk(const File& file, const DiskProbeOptio
   return result;
 }
 
-absl::StatusOr<DiskProbeResult> ProbeDiskQuickly(const File& file,
-                                                 const DiskProbeOptions& options) {
+absl::StatusOr<DiskProbeResult> ProbeDiskQuickly(const File& file, const DiskProbeOptions& options,
+                                                 absl::Span<uint8_t> memory) {
   WEIR_RETURN_IF_ERROR(CheckOptions(file, options));
-  const uint64_t memory_bytes = FootprintBytes(file, options);
-  WEIR_ASSIGN_OR_RETURN(const std::unique_ptr<Buffer> memory,
-                        TakeMemory("disk probe", memory_bytes));
-  const absl::Span<uint8_t> span = absl::MakeSpan(memory->data(), memory_bytes);
+  std::unique_ptr<Buffer> owned;
+  absl::Span<uint8_t> span = memory;
+  if (memory.empty()) {
+    const uint64_t memory_bytes = FootprintBytes(file, options);
+    WEIR_ASSIGN_OR_RETURN(owned, TakeMemory("disk probe", memory_bytes));
+    span = absl::MakeSpan(owned->data(), memory_bytes);
+  }
   DiskProbeOptions part = options;
   part.start_bytes = file.size_bytes() / 3;
   part.limit_bytes = 0;

@@ -58,7 +58,9 @@ absl::StatusOr<DiskProbeResult> ProbeDisk(const File& file, const DiskProbeOptio
 // About 150 ms, for use right before a run, which will read the same bytes again and again: a part
 // of the file is read twice, and the second time counts. (The first may fill the caches of a
 // virtual or remote disk's host.) The options' start and limits are not used.
-absl::StatusOr<DiskProbeResult> ProbeDiskQuickly(const File& file, const DiskProbeOptions& options);
+// `memory` as in ProbeDisk.
+absl::StatusOr<DiskProbeResult> ProbeDiskQuickly(const File& file, const DiskProbeOptions& options,
+                                                 absl::Span<uint8_t> memory = {});
 
 // The median time of a few single reads of `bytes`, one after the other.
 absl::StatusOr<int64_t> ProbeDiskLatencyNs(const File& file, const std::string& reader,

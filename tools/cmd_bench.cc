@@ -113,7 +113,7 @@ absl::Status WriteResults(const Model& model, const Engine& engine, const BenchO
   const Spread decode = SpreadOf(samples, &Sample::decode_tokens_per_s);
   const Spread disk = SpreadOf(samples, &Sample::disk_gb_per_s);
   const Spread decode_disk = SpreadOf(samples, &Sample::decode_disk_gb_per_s);
-  const Prediction& prediction = engine.plan().prediction;
+  const Prediction prediction = PredictPlan(engine.program(), engine.plan(), ceilings);
   if (options.model.json_path != "-") {
     std::printf("%s on %s, %.0f %% of weights resident, reader %s\n", model.path.c_str(),
                 engine.device_name().c_str(), 100 * report.resident_share, report.reader.c_str());
@@ -164,12 +164,12 @@ absl::Status Bench(const BenchOptions& options) {
     model_options.context_tokens = needs.min_context_tokens;
   }
   WEIR_ASSIGN_OR_RETURN(ModelPlan plan, PlanFromOptions(*model, model_options, needs));
-  WEIR_ASSIGN_OR_RETURN(
-      const MeasuredCeilings measured,
-      MeasureCeilings(*model, model_options, options.prompt_tokens + options.generate_tokens / 2,
-                      &plan));
+  WEIR_ASSIGN_OR_RETURN(Ceilings ceilings,
+                        MeasureCompute(*model, model_options,
+                                       options.prompt_tokens + options.generate_tokens / 2, plan));
   WEIR_ASSIGN_OR_RETURN(const std::unique_ptr<Engine> engine,
                         OpenEngine(*model, std::move(plan), model_options));
+  WEIR_RETURN_IF_ERROR(MeasureDiskOf(*engine, *model, model_options, &ceilings));
   begin.reading_ns = RealClock().NowNs();
   std::vector<Sample> samples;
   Generation last;
@@ -177,8 +177,8 @@ absl::Status Bench(const BenchOptions& options) {
     WEIR_ASSIGN_OR_RETURN(const Sample sample, RunOnce(*engine, *model, options, &last));
     if (i > 0) samples.push_back(sample);
   }
-  const RunReport report = MakeRunReport(*model, *engine, last, measured.ceilings, begin);
-  return WriteResults(*model, *engine, options, measured.ceilings, samples, report, &json);
+  const RunReport report = MakeRunReport(*model, *engine, last, ceilings, begin);
+  return WriteResults(*model, *engine, options, ceilings, samples, report, &json);
 }
 
 }  // namespace

@@ -97,19 +97,21 @@ absl::Status Run(const RunOptions& options) {
   WEIR_ASSIGN_OR_RETURN(ModelPlan plan,
                         PlanFromOptions(*model, options.model, NeedsOf(prompt, options)));
   WEIR_ASSIGN_OR_RETURN(
-      const MeasuredCeilings measured,
-      MeasureCeilings(*model, options.model, static_cast<uint32_t>(prompt.size()) + kTypicalTokens,
-                      &plan));
+      Ceilings ceilings,
+      MeasureCompute(*model, options.model, static_cast<uint32_t>(prompt.size()) + kTypicalTokens,
+                     plan));
   WEIR_ASSIGN_OR_RETURN(const std::unique_ptr<Engine> engine,
                         OpenEngine(*model, std::move(plan), options.model));
+  WEIR_RETURN_IF_ERROR(MeasureDiskOf(*engine, *model, options.model, &ceilings));
 
   const std::unique_ptr<Session> session = engine->NewSession();
   Sampler sampler(sampler_options, model->config.vocabulary);
   TextStream text(stdout);
   std::string bytes;
   bytes.reserve(kTokenBytes);
-  std::fprintf(stderr, "weir: %s\n",
-               Forecast(engine->plan().prediction, measured.ceilings).c_str());
+  std::fprintf(
+      stderr, "weir: %s\n",
+      Forecast(PredictPlan(engine->program(), engine->plan(), ceilings), ceilings).c_str());
   begin.reading_ns = RealClock().NowNs();
   absl::StatusOr<Generation> generation = Generate(
       *engine, *session, sampler, *model->tokenizer, prompt,
@@ -124,7 +126,7 @@ absl::Status Run(const RunOptions& options) {
     return WithExitCode(ExitCode::kIo, generation.status());
   }
   WEIR_RETURN_IF_ERROR(text.Finish());
-  const RunReport report = MakeRunReport(*model, *engine, *generation, measured.ceilings, begin);
+  const RunReport report = MakeRunReport(*model, *engine, *generation, ceilings, begin);
   std::fprintf(stderr, "\n%s\n", Footer(report).c_str());
   if (sampler_options.temperature > 0) {
     std::fprintf(stderr, "seed %llu\n", static_cast<unsigned long long>(sampler_options.seed));

@@ -1,5 +1,6 @@
 #include "tools/disk_ceiling.h"
 
+#include <algorithm>
 #include <ctime>
 #include <optional>
 
@@ -7,6 +8,7 @@
 #include "engine/hardware_probe.h"
 #include "engine/planner.h"
 #include "engine/saved_ceilings.h"
+#include "io/base.h"
 #include "tools/model_path.h"
 
 namespace weir {
@@ -41,7 +43,7 @@ DiskReading ReadingFor(const File& file, const std::string& reader) {
   return reading;
 }
 
-DiskFigures MeasureDisk(const File& file, const DiskReading& reading) {
+DiskFigures MeasureDisk(const File& file, const DiskReading& reading, absl::Span<uint8_t> ring) {
   DiskFigures figures;
   const absl::StatusOr<int64_t> latency_ns =
       ProbeDiskLatencyNs(file, reading.reader, file.alignment_bytes());
@@ -50,7 +52,7 @@ DiskFigures MeasureDisk(const File& file, const DiskReading& reading) {
     return figures;
   }
   figures.latency_ns = *latency_ns;
-  if (reading.is_fresh) {
+  if (reading.is_fresh && ring.empty()) {
     figures.bytes_per_s = reading.saved_bytes_per_s;
     figures.note = "saved by `weir probe disk` less than an hour ago";
     return figures;
@@ -60,7 +62,15 @@ DiskFigures MeasureDisk(const File& file, const DiskReading& reading) {
   probe.block_bytes = reading.read_bytes;
   probe.depth = reading.depth;
   probe.footprint_bytes = RingBytes(reading.saved_bytes_per_s);
-  const absl::StatusOr<DiskProbeResult> probed = ProbeDiskQuickly(file, probe);
+  if (!ring.empty()) {
+    // No more can be in flight than the ring holds.
+    probe.block_bytes = std::min<uint64_t>(probe.block_bytes, ring.size());
+    const uint64_t blocks = ring.size() / AlignUp(probe.block_bytes, file.alignment_bytes());
+    probe.depth = static_cast<uint32_t>(std::min<uint64_t>(probe.depth, blocks));
+    probe.footprint_bytes = 0;
+    ring = ring.first(blocks * AlignUp(probe.block_bytes, file.alignment_bytes()));
+  }
+  const absl::StatusOr<DiskProbeResult> probed = ProbeDiskQuickly(file, probe, ring);
   if (!probed.ok()) {
     figures.note = std::string(probed.status().message());
     return figures;

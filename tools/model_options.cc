@@ -205,26 +205,41 @@ absl::StatusOr<ModelPlan> PlanFromOptions(const Model& model, const ModelOptions
 
 absl::StatusOr<MeasuredCeilings> MeasureCeilings(const Model& model, const ModelOptions& options,
                                                  uint32_t position, ModelPlan* plan) {
+  MeasuredCeilings measured;
+  WEIR_ASSIGN_OR_RETURN(measured.ceilings, MeasureCompute(model, options, position, *plan));
   WEIR_ASSIGN_OR_RETURN(const DiskReading reading, ReadingFrom(model, options));
   const DiskFigures disk = MeasureDisk(*model.files[0], reading);
-  MeasuredCeilings measured;
   measured.disk_note = disk.note;
   measured.ceilings.disk_bytes_per_s = disk.bytes_per_s;
   measured.ceilings.disk_latency_ns = disk.latency_ns;
+  plan->plan.prediction = PredictPlan(plan->transformer->program(), plan->plan, measured.ceilings);
+  return measured;
+}
+
+absl::Status MeasureDiskOf(Engine& engine, const Model& model, const ModelOptions& options,
+                           Ceilings* ceilings) {
+  WEIR_ASSIGN_OR_RETURN(const DiskReading reading, ReadingFrom(model, options));
+  const DiskFigures disk = MeasureDisk(*model.files[0], reading, engine.ring_before_use());
+  ceilings->disk_bytes_per_s = disk.bytes_per_s;
+  ceilings->disk_latency_ns = disk.latency_ns;
+  return absl::OkStatus();
+}
+
+absl::StatusOr<Ceilings> MeasureCompute(const Model& model, const ModelOptions& options,
+                                        uint32_t position, const ModelPlan& plan) {
   ComputeProbeOptions probe;
   probe.threads = ThreadsFrom(options);
   probe.isa = options.isa;
-  probe.position = std::min(position, plan->plan.shape.context_tokens - 1);
-  probe.memory_bytes = std::min<uint64_t>(probe.memory_bytes, plan->plan.dram_bytes() / 2);
-  absl::StatusOr<std::vector<int64_t>> steps = ProbeSteps(model, *plan->transformer, probe);
+  probe.position = std::min(position, plan.plan.shape.context_tokens - 1);
+  probe.memory_bytes = std::min<uint64_t>(probe.memory_bytes, plan.plan.dram_bytes() / 2);
+  absl::StatusOr<std::vector<int64_t>> steps = ProbeSteps(model, *plan.transformer, probe);
   if (!steps.ok()) return WithExitCode(ExitCode::kUsage, steps.status());
-  const Program& program = plan->transformer->program();
   const int64_t pass_ns = std::accumulate(steps->begin(), steps->end(), int64_t{1});
-  measured.ceilings.compute_bytes_per_s =
-      static_cast<double>(program.payload_bytes()) * 1e9 / static_cast<double>(pass_ns);
-  measured.ceilings.step_ns = *std::move(steps);
-  plan->plan.prediction = PredictPlan(program, plan->plan, measured.ceilings);
-  return measured;
+  Ceilings ceilings;
+  ceilings.compute_bytes_per_s = static_cast<double>(plan.transformer->program().payload_bytes()) *
+                                 1e9 / static_cast<double>(pass_ns);
+  ceilings.step_ns = *std::move(steps);
+  return ceilings;
 }
 
 absl::StatusOr<std::unique_ptr<Engine>> OpenEngine(const Model& model, ModelPlan plan,

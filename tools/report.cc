@@ -109,8 +109,9 @@ RunReport MakeRunReport(const Model& model, const Engine& engine, const Generati
   report.generation = generation;
   report.startup_s = Seconds(begin.reading_ns - begin.command_ns);
   report.ttft_s = Seconds(generation.first_token_ns - begin.command_ns);
-  report.predicted_decode_tokens_per_s = engine.plan().prediction.decode_tokens_per_s;
-  report.predicted_bottleneck = engine.plan().prediction.bottleneck;
+  const Prediction prediction = PredictPlan(engine.program(), engine.plan(), ceilings);
+  report.predicted_decode_tokens_per_s = prediction.decode_tokens_per_s;
+  report.predicted_bottleneck = prediction.bottleneck;
   report.simulated_decode_tokens_per_s =
       SimulatedTokensPerS(engine.program(), engine.plan(), ceilings);
   report.peak_rss_bytes = process.peak_rss_bytes.value_or(0);
