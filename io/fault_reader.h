@@ -105,8 +105,8 @@ class FaultReader final : public Reader {
   int64_t last_finish_ns_ = 0;  // of the wrapped Reader's ops, for slow disks
   int64_t healthy_ns_ = 0;      // spent on those before the disk was slow
   uint64_t healthy_bytes_ = 0;
-  int64_t slow_until_ns_ = 0;   // when a slow disk would be done with what it has
-  ReaderStats own_stats_;       // without what the wrapped Reader counts
+  int64_t slow_until_ns_ = 0;  // when a slow disk would be done with what it has
+  ReaderStats own_stats_;      // without what the wrapped Reader counts
   FaultStats fault_stats_;
   std::unique_ptr<Reader> wrapped_;  // last: its destructor waits for reads into slots' buffers
 };
