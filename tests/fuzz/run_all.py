@@ -4,7 +4,7 @@
   tools/build fuzz && tests/fuzz/run_all.py [--minutes 30] [--jobs 2] [--json FILE] [TARGET...]
 
 Builds nothing. Each target starts from tests/fuzz/corpus/STEM, with tests/fuzz/STEM.dict where
-there is one; new inputs and findings go to OUT/STEM/ (--out). --merge adds the new inputs that cover
+there is one; new inputs and findings go to OUT/STEM/ (--out). --merge adds new inputs that cover
 anything new to the committed corpus, minimised. Exits with 1 on any finding.
 """
 
