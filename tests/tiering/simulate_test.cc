@@ -137,7 +137,7 @@ TEST(SimulateTest, PromptPassesComeFirstAndTakeLonger) {
   const SimHardware hardware = HardwareOf(2 * kGB, 50'000, 10 * kGB);
   SimulateOptions options{.prompt_passes = 3, .prompt_step_scale = 64, .passes = 4};
   Trace trace(100'000);
-  const Simulation simulation = SimulateDecode(program, plan, hardware, {}, options, &trace);
+  Simulation simulation = SimulateDecode(program, plan, hardware, {}, options, &trace);
   ASSERT_EQ(simulation.status, absl::OkStatus());
   EXPECT_EQ(simulation.scheduler.passes, 8u);
   EXPECT_EQ(simulation.machine.steps, 2 * program.head_step + 6 * program.steps.size());
@@ -154,7 +154,7 @@ TEST(SimulateTest, FaultsEndTheRunByNameOrOnlyDelayIt) {
   const Plan plan = PlanWithRing(program, 0.25, 8 << 20);
   const SimHardware hardware = HardwareOf(1 * kGB, 50'000, 10 * kGB);
   const auto with = [&](const std::string& text) {
-    const Simulation simulation =
+    Simulation simulation =
         SimulateDecode(program, plan, hardware, ParseSimFaults(text).value(), {}, nullptr);
     EXPECT_EQ(simulation.violation, absl::OkStatus());
     return simulation;
