@@ -205,8 +205,11 @@ ProcessCounters ReadProcessCounters(const std::string& root) {
 
 absl::Status CheckBudget(uint64_t dram_bytes, const MemoryLimits& limits,
                          const ProcessCounters& process) {
-  const uint64_t own_bytes =
-      std::min(process.anonymous_bytes.value_or(0) + kUsageSlackBytes, kProcessMarginBytes);
+  // Of what is in use already, this process's part is in the margin. Its program's pages count as
+  // page cache, so they are in use only where that is not free.
+  const std::optional<uint64_t> own =
+      limits.is_stalling() ? process.rss_bytes : process.anonymous_bytes;
+  const uint64_t own_bytes = std::min(own.value_or(0) + kUsageSlackBytes, kProcessMarginBytes);
   const uint64_t have_bytes = limits.usable_bytes + own_bytes;
   const uint64_t most_bytes = have_bytes - std::min(have_bytes, kProcessMarginBytes);
   if (dram_bytes <= most_bytes) return absl::OkStatus();
