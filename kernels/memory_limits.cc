@@ -19,7 +19,7 @@ constexpr uint64_t kNoLimit = uint64_t{1} << 62;
 
 // A cgroup's usage is counted in batches for each CPU and has the kernel's own part of a process
 // (stacks, page tables) in it.
-constexpr uint64_t kUsageSlackBytes = 8 * kMiB;
+constexpr uint64_t kUsageSlackBytes = 10 * kMiB;
 
 bool HasWord(absl::string_view list, absl::string_view wanted) {
   for (const absl::string_view word : absl::StrSplit(list, ',')) {
