@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "io/base.h"
+#include "io/split_mix.h"
 
 namespace weir {
 namespace {
@@ -128,15 +129,7 @@ TokenId Sampler::Draw() {
   return candidates_.back().id;  // rounding
 }
 
-// SplitMix64 (Steele, Lea & Flood 2014), its upper 53 bits.
-double Sampler::NextUniform() {
-  state_ += 0x9e3779b97f4a7c15u;
-  uint64_t z = state_;
-  z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-  z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-  z ^= z >> 31;
-  return static_cast<double>(z >> 11) * 0x1.0p-53;
-}
+double Sampler::NextUniform() { return UnitInterval(SplitMix64(&state_)); }
 
 TokenId ArgMax(absl::Span<const float> logits) {
   return static_cast<TokenId>(std::max_element(logits.begin(), logits.end()) - logits.begin());

@@ -3,66 +3,42 @@
 #include <vector>
 
 #include "absl/strings/numbers.h"
-#include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "io/base.h"
-#include "io/quantities.h"
+#include "io/fault_settings.h"
 
 namespace weir {
 namespace {
 
 constexpr double kMaxSlowFactor = 1000;
 
-absl::Status BadFault(absl::string_view setting, absl::string_view reason) {
-  return absl::InvalidArgumentError(
-      absl::StrCat("fault setting \"", setting, "\": ", reason,
-                   ". Write for example seed=7,short=5%,spike=5%:20ms,eio=1%,unplug_at=500; "
-                   "known: seed, short, again, spike, eio, eio_forever, eio_at, reorder, stuck, "
-                   "stuck_at, slow, slow_from, unplug_at."));
-}
+constexpr absl::string_view kAdvice =
+    "Write for example seed=7,short=5%,spike=5%:20ms,eio=1%,unplug_at=500; known: seed, short, "
+    "again, spike, eio, eio_forever, eio_at, reorder, stuck, stuck_at, slow, slow_from, "
+    "unplug_at.";
+constexpr absl::string_view kGood;  // what a setting that could be taken returns
+constexpr absl::string_view kBadShare = "the share must be 0% to 100%, or 0 to 1";
+constexpr absl::string_view kBadNumber = "it must be the number of an operation";
 
-bool TakeShare(absl::string_view text, double* share) {
-  const absl::StatusOr<double> parsed = ParseShare({text.data(), text.size()});
-  if (parsed.ok()) *share = *parsed;
-  return parsed.ok();
-}
-
-bool TakeDuration(absl::string_view text, int64_t* duration_ns) {
-  const absl::StatusOr<int64_t> parsed = ParseDuration({text.data(), text.size()});
-  if (parsed.ok()) *duration_ns = *parsed;
-  return parsed.ok();
-}
-
-absl::Status ParseSpike(absl::string_view setting, absl::string_view value, FaultOptions* options) {
+absl::string_view TakeSpike(absl::string_view value, FaultOptions* options) {
   const std::vector<absl::string_view> parts = absl::StrSplit(value, ':');
-  if (parts.size() > 2 || !TakeShare(parts[0], &options->spike_share)) {
-    return BadFault(setting, "the share must be 0% to 100%, or 0 to 1");
-  }
+  if (parts.size() > 2 || !TakeShare(parts[0], &options->spike_share)) return kBadShare;
   if (parts.size() == 2 && !TakeDuration(parts[1], &options->spike_ns)) {
-    return BadFault(setting, "the time must be a number and ns, us, ms or s, at most an hour");
+    return "the time must be a number and ns, us, ms or s, at most an hour";
   }
-  return absl::OkStatus();
-}
-
-bool TakeFactor(absl::string_view text, double* factor) {
-  return absl::ConsumePrefix(&text, "x") && absl::SimpleAtod(text, factor) && *factor >= 1 &&
-         *factor <= kMaxSlowFactor;
+  return kGood;
 }
 
 // "P:xF" of slow and "N:xF" of slow_from.
-absl::Status ParseSlow(absl::string_view setting, absl::string_view name, absl::string_view value,
-                       FaultOptions* options) {
+absl::string_view TakeSlow(absl::string_view name, absl::string_view value, FaultOptions* options) {
   const bool is_share = name == "slow";
   const std::vector<absl::string_view> parts = absl::StrSplit(value, ':');
   const bool is_good = is_share ? TakeShare(parts[0], &options->slow_share)
                                 : absl::SimpleAtoi(parts[0], &options->slow_from);
-  if (parts.size() > 2 || !is_good) {
-    return BadFault(setting, is_share ? "the share must be 0% to 100%, or 0 to 1"
-                                      : "it must be the number of an operation");
-  }
+  if (parts.size() > 2 || !is_good) return is_share ? kBadShare : kBadNumber;
   double* const factor = is_share ? &options->slow_factor : &options->slow_from_factor;
-  if (parts.size() == 1 || TakeFactor(parts[1], factor)) return absl::OkStatus();
-  return BadFault(setting, "the factor must be x1 to x1000");
+  if (parts.size() == 1 || TakeFactor(parts[1], kMaxSlowFactor, factor)) return kGood;
+  return "the factor must be x1 to x1000";
 }
 
 // "name=N" of those that count operations; null when `name` is none of them.
@@ -73,17 +49,15 @@ uint64_t* OpNumber(absl::string_view name, FaultOptions* options) {
   return nullptr;
 }
 
-absl::Status ParseSetting(absl::string_view setting, absl::string_view name,
-                          absl::string_view value, FaultOptions* options) {
+absl::string_view TakeOne(absl::string_view name, absl::string_view value, FaultOptions* options) {
   if (name == "seed") {
-    if (absl::SimpleAtoi(value, &options->seed)) return absl::OkStatus();
-    return BadFault(setting, "the seed must be a whole number that fits 64 bits");
+    const bool is_good = absl::SimpleAtoi(value, &options->seed);
+    return is_good ? kGood : "the seed must be a whole number that fits 64 bits";
   }
-  if (name == "spike") return ParseSpike(setting, value, options);
-  if (name == "slow" || name == "slow_from") return ParseSlow(setting, name, value, options);
+  if (name == "spike") return TakeSpike(value, options);
+  if (name == "slow" || name == "slow_from") return TakeSlow(name, value, options);
   if (uint64_t* const number = OpNumber(name, options)) {
-    if (absl::SimpleAtoi(value, number)) return absl::OkStatus();
-    return BadFault(setting, "it must be the number of an operation");
+    return absl::SimpleAtoi(value, number) ? kGood : kBadNumber;
   }
   double* share = nullptr;
   if (name == "short") share = &options->short_share;
@@ -92,26 +66,18 @@ absl::Status ParseSetting(absl::string_view setting, absl::string_view name,
   if (name == "eio_forever") share = &options->eio_forever_share;
   if (name == "reorder") share = &options->reorder_share;
   if (name == "stuck") share = &options->stuck_share;
-  if (share == nullptr) return BadFault(setting, "unknown name");
-  if (TakeShare(value, share)) return absl::OkStatus();
-  return BadFault(setting, "the share must be 0% to 100%, or 0 to 1");
+  if (share == nullptr) return "unknown name";
+  return TakeShare(value, share) ? kGood : kBadShare;
 }
 
 }  // namespace
 
 absl::StatusOr<FaultOptions> ParseFaultOptions(std::string_view text) {
   FaultOptions options;
-  if (text.empty()) return options;
-  std::vector<absl::string_view> seen;
-  for (absl::string_view setting : absl::StrSplit(AbslView(text), ',')) {
-    const std::vector<absl::string_view> sides = absl::StrSplit(setting, absl::MaxSplits('=', 1));
-    if (sides.size() != 2) return BadFault(setting, "it is not name=value");
-    for (const absl::string_view earlier : seen) {
-      if (earlier == sides[0]) return BadFault(setting, "given twice");
-    }
-    seen.push_back(sides[0]);
-    WEIR_RETURN_IF_ERROR(ParseSetting(setting, sides[0], sides[1], &options));
-  }
+  WEIR_RETURN_IF_ERROR(
+      ParseFaultSettings(text, kAdvice, [&](absl::string_view name, absl::string_view value) {
+        return TakeOne(name, value, &options);
+      }));
   return options;
 }
 

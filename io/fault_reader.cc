@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "io/base.h"
+#include "io/split_mix.h"
 
 namespace weir {
 namespace {
@@ -24,14 +25,6 @@ enum Salt : uint64_t {
   kSaltStuck,
   kSaltSlow,
 };
-
-// The finalizer of SplitMix64 (Steele, Lea, Flood 2014): every input bit reaches every output bit.
-uint64_t Mix(uint64_t value) {
-  value += 0x9e3779b97f4a7c15u;
-  value = (value ^ (value >> 30)) * 0xbf58476d1ce4e5b9u;
-  value = (value ^ (value >> 27)) * 0x94d049bb133111ebu;
-  return value ^ (value >> 31);
-}
 
 constexpr uint64_t kTellingBytes = 16 * kKiB;  // of reads that say something of a disk's rate
 
@@ -57,11 +50,11 @@ FaultReader::FaultReader(std::unique_ptr<Reader> wrapped, const FaultOptions& op
 FaultReader::~FaultReader() = default;
 
 double FaultReader::Draw(const Slot& slot, uint64_t salt) const {
-  uint64_t bits = Mix(options_.seed);
-  bits = Mix(bits ^ slot.sequence);
-  bits = Mix(bits ^ slot.attempt);
-  bits = Mix(bits ^ salt);
-  return static_cast<double>(bits >> 11) * 0x1p-53;
+  uint64_t bits = MixBits(options_.seed);
+  bits = MixBits(bits ^ slot.sequence);
+  bits = MixBits(bits ^ slot.attempt);
+  bits = MixBits(bits ^ salt);
+  return UnitInterval(bits);
 }
 
 void FaultReader::Submit(ReadOp* op) {

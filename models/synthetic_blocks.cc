@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "io/base.h"
+#include "io/split_mix.h"
 #include "kernels/quant_blocks.h"
 
 namespace weir {
@@ -47,13 +48,6 @@ const BlockRule& RuleOf(DType dtype) {
   WEIR_CHECK(false);
 }
 
-uint64_t SplitMix(uint64_t* state) {
-  uint64_t z = (*state += 0x9e3779b97f4a7c15);
-  z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9;
-  z = (z ^ (z >> 27)) * 0x94d049bb133111eb;
-  return z ^ (z >> 31);
-}
-
 uint32_t FloatBits(float value) {
   uint32_t bits;
   std::memcpy(&bits, &value, sizeof(bits));
@@ -83,13 +77,13 @@ uint16_t ToFloat16(double value) {
 
 uint64_t MixSeed(uint64_t seed, uint64_t a, uint64_t b) {
   uint64_t state = seed;
-  state = SplitMix(&state) ^ a;
-  state = SplitMix(&state) ^ b;
-  return SplitMix(&state);
+  state = SplitMix64(&state) ^ a;
+  state = SplitMix64(&state) ^ b;
+  return SplitMix64(&state);
 }
 
 FastRandom::FastRandom(uint64_t seed) {
-  for (uint64_t& word : state_) word = SplitMix(&seed);
+  for (uint64_t& word : state_) word = SplitMix64(&seed);
 }
 
 uint64_t FastRandom::Next() {

@@ -75,9 +75,6 @@ enum class SimDraw : uint64_t {
 // Uniform in [0, 1).
 double DrawShare(const SimFaults& faults, uint64_t transfer, uint64_t attempt, SimDraw what);
 
-// Scrambles every input bit into every output bit.
-uint64_t MixBits(uint64_t value);
-
 }  // namespace weir
 
 #endif  // WEIR_TIERING_SIM_FAULTS_H_

@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "io/base.h"
+#include "io/split_mix.h"
 
 namespace weir {
 namespace {

@@ -8,6 +8,8 @@
 #include <string_view>
 #include <vector>
 
+#include "io/split_mix.h"
+
 extern "C" size_t LLVMFuzzerMutate(uint8_t* data, size_t size, size_t max_size);
 
 namespace weir {
@@ -75,17 +77,10 @@ constexpr uint64_t kNumbers[] = {
     32,         255,        4096,       0xFFFF,     1u << 20, 0x7FFFFFFF, 0x80000000, ~0u,
     1ull << 32, 1ull << 61, 1ull << 62, 1ull << 63, ~0ull,    0x7FC00000, 0x7F800000, 0x3F800000};
 
-// SplitMix64 (Steele, Lea & Flood 2014).
 class Random {
  public:
   explicit Random(uint64_t seed) : state_(seed) {}
-  uint64_t Next() {
-    state_ += 0x9e3779b97f4a7c15u;
-    uint64_t z = state_;
-    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-    return z ^ (z >> 31);
-  }
+  uint64_t Next() { return SplitMix64(&state_); }
   size_t Below(size_t limit) { return limit == 0 ? 0 : Next() % limit; }
   template <typename T, size_t N>
   const T& Pick(const T (&items)[N]) {

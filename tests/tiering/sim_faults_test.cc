@@ -7,10 +7,13 @@
 #include <string>
 #include <vector>
 
+#include "io/retry_policy.h"
 #include "tiering/sim_disk.h"
 
 namespace weir {
 namespace {
+
+static_assert(kSimMaxEioRetries == kMaxEioRetries, "a simulated disk is as patient as a real one");
 
 using testing::HasSubstr;
 
