@@ -11,7 +11,6 @@ fail. A further set of runs changes the model's file (a copy) while it is read: 
 replaced by another. Prints a table of the kinds and fails when any run did otherwise.
 """
 
-import argparse
 import collections
 import json
 import pathlib
@@ -22,6 +21,8 @@ import subprocess
 import sys
 import tempfile
 import time
+
+import measure
 
 PROMPT = "Write one sentence about rivers."
 LIMIT_S = 180
@@ -141,16 +142,8 @@ def changed_run(weir, model, change, clean, random_, folder):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--weir", default="build/weir")
-    parser.add_argument("--runs", type=int, default=200)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--json", help="write all results here")
-    parser.add_argument("model", metavar="MODEL")
-    arguments = parser.parse_args()
+    arguments = measure.seeded_runs(__doc__, runs=200)
     random_ = random.Random(arguments.seed)
-    print(f"seed {arguments.seed}")
     rows = collections.defaultdict(collections.Counter)
     slowest = collections.Counter()
     results = []
@@ -181,10 +174,7 @@ def main():
               f"{slowest[name]:7.1f} s")
     wrong = sum(counts["wrong"] for counts in rows.values())
     print(f"{len(results)} runs, {wrong} wrong")
-    if arguments.json:
-        pathlib.Path(arguments.json).write_text(
-            json.dumps({"seed": arguments.seed, "wrong": wrong, "runs": results}, indent=1) + "\n",
-            encoding="utf-8")
+    measure.write_json(arguments.json, {"seed": arguments.seed, "wrong": wrong, "runs": results})
     return 1 if wrong else 0
 
 

@@ -10,7 +10,6 @@ was over; before the program has taken over, the signal itself ends it, which a 
 same numbers. No process may be left, no file beside the two, and those must be whole.
 """
 
-import argparse
 import json
 import os
 import pathlib
@@ -21,6 +20,8 @@ import subprocess
 import sys
 import tempfile
 import time
+
+import measure
 
 PROMPT = "Write one sentence about rivers."
 LIMIT_S = 10
@@ -108,16 +109,8 @@ def full_pipe():
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--weir", default="build/weir")
-    parser.add_argument("--runs", type=int, default=100)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--json", help="write all results here")
-    parser.add_argument("model", metavar="MODEL")
-    arguments = parser.parse_args()
+    arguments = measure.seeded_runs(__doc__, runs=100)
     random_ = random.Random(arguments.seed)
-    print(f"seed {arguments.seed}")
     results = []
     with tempfile.TemporaryDirectory() as scratch:
         whole = pathlib.Path(scratch) / "whole"
@@ -143,10 +136,7 @@ def main():
                   f"end: median {statistics.median(times) * 1000:.0f} ms, "
                   f"most {max(times) * 1000:.0f} ms")
     print(f"{len(results)} runs of {length_s:.1f} s, {wrong} wrong")
-    if arguments.json:
-        pathlib.Path(arguments.json).write_text(
-            json.dumps({"seed": arguments.seed, "wrong": wrong, "runs": results}, indent=1) + "\n",
-            encoding="utf-8")
+    measure.write_json(arguments.json, {"seed": arguments.seed, "wrong": wrong, "runs": results})
     return 1 if wrong else 0
 
 

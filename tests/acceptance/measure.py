@@ -89,6 +89,20 @@ def default_weir():
     return str(pathlib.Path(__file__).resolve().parent.parent.parent / "build/weir")
 
 
+def seeded_runs(description, runs):
+    """The arguments of a script that does many seeded runs of one model."""
+    parser = argparse.ArgumentParser(description=description,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--weir", default=default_weir())
+    parser.add_argument("--runs", type=int, default=runs)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--json", help="write all results here")
+    parser.add_argument("model", metavar="MODEL")
+    arguments = parser.parse_args()
+    print(f"seed {arguments.seed}")
+    return arguments
+
+
 def run_json(command, out_path, preexec=None, limit_s=3600):
     """Runs `command`, which writes JSON to `out_path`, and returns that. Raises RunFailed."""
     try:

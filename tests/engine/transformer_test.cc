@@ -51,6 +51,7 @@ TEST(TransformerGroups, WhatReadsAnotherInputDoesNotJoin) {
   ASSERT_NE(model, nullptr);
   const Transformer transformer = SmallBlocks(*model);
   const Program& program = transformer.program();
+  uint32_t new_inputs = 0;
   for (StepId step = 1; step < program.steps.size(); ++step) {
     const std::string matrix = FirstMatrix(program.steps[step].label);
     const std::string before = FirstMatrix(program.steps[step - 1].label);
@@ -58,7 +59,9 @@ TEST(TransformerGroups, WhatReadsAnotherInputDoesNotJoin) {
                                                 matrix.find("ffn_down") != std::string::npos ||
                                                 matrix.find("attn_q") != std::string::npos);
     EXPECT_FALSE(new_input && program.steps[step].joins_previous) << program.steps[step].label;
+    if (new_input) ++new_inputs;
   }
+  EXPECT_GE(new_inputs, 3 * model->config.layers.size());
 }
 
 // Reads overtake each other, so steps do, too; the logits must not show it.
