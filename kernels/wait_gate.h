@@ -4,7 +4,6 @@
 #define WEIR_KERNELS_WAIT_GATE_H_
 
 #include <immintrin.h>
-#include <sched.h>
 
 #include <atomic>
 #include <chrono>
@@ -22,7 +21,9 @@ class WaitGate {
   WaitGate& operator=(const WaitGate&) = delete;
 
   // Blocks until `condition()`; it is called many times and must be cheap. Spins for about
-  // `spin_ns` before the thread gives its core away.
+  // `spin_ns` before the thread gives its core away. It sleeps then: a thread that yields instead
+  // keeps its place behind every busy one, and beside other programs the work stands still
+  // (docs/performance.md).
   template <typename Condition>
   void Wait(const Condition& condition, int64_t spin_ns) {
     if (condition() || Spin(condition, spin_ns)) return;
@@ -43,22 +44,17 @@ class WaitGate {
   }
 
  private:
-  static constexpr int kRoundsAlone = 4;  // some 3 microseconds
-
   template <typename Condition>
   static bool Spin(const Condition& condition, int64_t spin_ns) {
     if (spin_ns <= 0) return false;
     const auto end = std::chrono::steady_clock::now() + std::chrono::nanoseconds(spin_ns);
-    for (int round = 0;; ++round) {
+    do {
       // A pause is 40 to 140 cycles: reading the clock once in 16 keeps it off the fast path.
       for (int i = 0; i < 16; ++i) {
         _mm_pause();
         if (condition()) return true;
       }
-      if (std::chrono::steady_clock::now() >= end) break;
-      // What is waited for may be waiting for this very core, when other programs hold the rest.
-      if (round >= kRoundsAlone) sched_yield();
-    }
+    } while (std::chrono::steady_clock::now() < end);
     return false;
   }
 
