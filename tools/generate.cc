@@ -1,9 +1,9 @@
 #include "tools/generate.h"
 
+#include "io/allocation_counter.h"
 #include "io/base.h"
 #include "io/clock.h"
 #include "kernels/memory_limits.h"
-#include "tools/allocation_counter.h"
 #include "tools/interrupt.h"
 
 namespace weir {

@@ -5,8 +5,8 @@
 #include "engine/engine.h"
 #include "engine/sampler.h"
 #include "gtest/gtest.h"
+#include "io/allocation_counter.h"
 #include "tests/engine/engine_helper.h"
-#include "tools/allocation_counter.h"
 
 namespace weir {
 namespace {

@@ -11,7 +11,7 @@
 #include "engine/model.h"
 #include "engine/planner.h"
 #include "engine/sampler.h"
-#include "tools/allocation_counter.h"
+#include "io/allocation_counter.h"
 #include "tools/generate.h"
 #include "tools/text_stream.h"
 

@@ -1,7 +1,7 @@
 // How often this process has asked for memory through operator new, counted by the program itself,
 // so that every run can show that decoding takes none.
-#ifndef WEIR_TOOLS_ALLOCATION_COUNTER_H_
-#define WEIR_TOOLS_ALLOCATION_COUNTER_H_
+#ifndef WEIR_IO_ALLOCATION_COUNTER_H_
+#define WEIR_IO_ALLOCATION_COUNTER_H_
 
 #include <cstdint>
 #include <optional>
@@ -14,4 +14,4 @@ std::optional<uint64_t> AllocationCount();
 
 }  // namespace weir
 
-#endif  // WEIR_TOOLS_ALLOCATION_COUNTER_H_
+#endif  // WEIR_IO_ALLOCATION_COUNTER_H_

@@ -1,4 +1,4 @@
-#include "tools/allocation_counter.h"
+#include "io/allocation_counter.h"
 
 #include <atomic>
 #include <cstdlib>
