@@ -16,8 +16,6 @@ constexpr absl::string_view kAdvice =
     "Write for example seed=7,short=5%,spike=5%:20ms,eio=1%,unplug_at=500; known: seed, short, "
     "again, spike, eio, eio_forever, eio_at, reorder, stuck, stuck_at, slow, slow_from, "
     "unplug_at.";
-constexpr absl::string_view kGood;  // what a setting that could be taken returns
-constexpr absl::string_view kBadShare = "the share must be 0% to 100%, or 0 to 1";
 constexpr absl::string_view kBadNumber = "it must be the number of an operation";
 
 absl::string_view TakeSpike(absl::string_view value, FaultOptions* options) {
@@ -26,7 +24,7 @@ absl::string_view TakeSpike(absl::string_view value, FaultOptions* options) {
   if (parts.size() == 2 && !TakeDuration(parts[1], &options->spike_ns)) {
     return "the time must be a number and ns, us, ms or s, at most an hour";
   }
-  return kGood;
+  return kTaken;
 }
 
 // "P:xF" of slow and "N:xF" of slow_from.
@@ -37,7 +35,7 @@ absl::string_view TakeSlow(absl::string_view name, absl::string_view value, Faul
                                 : absl::SimpleAtoi(parts[0], &options->slow_from);
   if (parts.size() > 2 || !is_good) return is_share ? kBadShare : kBadNumber;
   double* const factor = is_share ? &options->slow_factor : &options->slow_from_factor;
-  if (parts.size() == 1 || TakeFactor(parts[1], kMaxSlowFactor, factor)) return kGood;
+  if (parts.size() == 1 || TakeFactor(parts[1], kMaxSlowFactor, factor)) return kTaken;
   return "the factor must be x1 to x1000";
 }
 
@@ -51,13 +49,12 @@ uint64_t* OpNumber(absl::string_view name, FaultOptions* options) {
 
 absl::string_view TakeOne(absl::string_view name, absl::string_view value, FaultOptions* options) {
   if (name == "seed") {
-    const bool is_good = absl::SimpleAtoi(value, &options->seed);
-    return is_good ? kGood : "the seed must be a whole number that fits 64 bits";
+    return absl::SimpleAtoi(value, &options->seed) ? kTaken : kBadSeed;
   }
   if (name == "spike") return TakeSpike(value, options);
   if (name == "slow" || name == "slow_from") return TakeSlow(name, value, options);
   if (uint64_t* const number = OpNumber(name, options)) {
-    return absl::SimpleAtoi(value, number) ? kGood : kBadNumber;
+    return absl::SimpleAtoi(value, number) ? kTaken : kBadNumber;
   }
   double* share = nullptr;
   if (name == "short") share = &options->short_share;
@@ -67,7 +64,7 @@ absl::string_view TakeOne(absl::string_view name, absl::string_view value, Fault
   if (name == "reorder") share = &options->reorder_share;
   if (name == "stuck") share = &options->stuck_share;
   if (share == nullptr) return "unknown name";
-  return TakeShare(value, share) ? kGood : kBadShare;
+  return TakeShare(value, share) ? kTaken : kBadShare;
 }
 
 }  // namespace

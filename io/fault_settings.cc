@@ -19,7 +19,7 @@ absl::Status ParseFaultSettings(std::string_view text, absl::string_view advice,
   std::vector<absl::string_view> seen;
   for (const absl::string_view setting : absl::StrSplit(AbslView(text), ',')) {
     const std::vector<absl::string_view> sides = absl::StrSplit(setting, absl::MaxSplits('=', 1));
-    absl::string_view reason;
+    absl::string_view reason = kTaken;
     if (sides.size() != 2) {
       reason = "it is not name=value";
     } else if (std::find(seen.begin(), seen.end(), sides[0]) != seen.end()) {
@@ -28,7 +28,7 @@ absl::Status ParseFaultSettings(std::string_view text, absl::string_view advice,
       seen.push_back(sides[0]);
       reason = take(sides[0], sides[1]);
     }
-    if (reason.empty()) continue;
+    if (reason == kTaken) continue;
     return absl::InvalidArgumentError(
         absl::StrCat("fault setting \"", setting, "\": ", reason, ". ", advice));
   }

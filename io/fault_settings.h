@@ -13,7 +13,7 @@
 
 namespace weir {
 
-// Takes the setting's value; the text of the error when it cannot, or empty.
+// Takes the setting's value: kTaken, or the text of the error.
 using TakeSetting =
     std::function<absl::string_view(absl::string_view name, absl::string_view value)>;
 
@@ -21,6 +21,10 @@ using TakeSetting =
 // error and `advice`. Empty text has no settings.
 absl::Status ParseFaultSettings(std::string_view text, absl::string_view advice,
                                 const TakeSetting& take);
+
+inline constexpr absl::string_view kTaken;  // empty
+inline constexpr absl::string_view kBadShare = "the share must be 0% to 100%, or 0 to 1";
+inline constexpr absl::string_view kBadSeed = "the seed must be a whole number that fits 64 bits";
 
 bool TakeShare(absl::string_view text, double* share);                 // as ParseShare
 bool TakeDuration(absl::string_view text, int64_t* duration_ns);       // as ParseDuration

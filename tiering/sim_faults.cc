@@ -19,7 +19,6 @@ constexpr absl::string_view kAdvice =
     "Write for example seed=7,spike=5%:20ms,slow=5%:x10,stuck_at=300; known: seed, short, again, "
     "spike, eio, eio_forever, eio_at, reorder, late, slow, stuck, stuck_at, slow_from, unplug_at, "
     "jitter, throttle, cancel_at";
-constexpr absl::string_view kGood;  // what a setting that could be taken returns
 
 struct Named {
   absl::string_view name;
@@ -69,41 +68,39 @@ absl::string_view TakeOne(absl::string_view name, absl::string_view value, SimFa
   const std::vector<absl::string_view> parts = absl::StrSplit(value, ':');
   for (const Named& named : kShares) {
     if (name != named.name) continue;
-    if (TakeShare(value, &(faults->*named.share))) return kGood;
-    return "the share must be 0% to 100%, or 0 to 1";
+    return TakeShare(value, &(faults->*named.share)) ? kTaken : kBadShare;
   }
   for (const Counted& counted : kNumbers) {
     uint64_t number = 0;
     if (name != counted.name) continue;
     if (!absl::SimpleAtoi(value, &number)) return "a whole number is expected";
     faults->*counted.number = number;
-    return kGood;
+    return kTaken;
   }
   if (name == "seed") {
-    if (absl::SimpleAtoi(value, &faults->seed)) return kGood;
-    return "the seed must be a whole number that fits 64 bits";
+    return absl::SimpleAtoi(value, &faults->seed) ? kTaken : kBadSeed;
   }
   if (name == "spike" || name == "late") {
     const bool is_spike = name == "spike";
     if (TakeShareAndTime(parts, is_spike ? &faults->spike_share : &faults->late_share,
                          is_spike ? &faults->spike_ns : &faults->late_ns)) {
-      return kGood;
+      return kTaken;
     }
     return "a share, or a share and a time such as 5%:20ms, is expected";
   }
   if (name == "slow") {
     if (parts.size() <= 2 && TakeShare(parts[0], &faults->slow_share) &&
         (parts.size() < 2 || TakeFactor(parts[1], kMaxFactor, &faults->slow_factor))) {
-      return kGood;
+      return kTaken;
     }
     return "a share, or a share and a factor such as 5%:x10, is expected";
   }
   if (name == "slow_from") {
-    if (TakeSlowFrom(parts, faults)) return kGood;
+    if (TakeSlowFrom(parts, faults)) return kTaken;
     return "a number, or a number and a factor such as 100:x10, is expected";
   }
   if (name == "throttle") {
-    if (TakeThrottle(parts, faults)) return kGood;
+    if (TakeThrottle(parts, faults)) return kTaken;
     return "a time, a factor and for how long, such as 2s:x10:500ms, is expected";
   }
   return "unknown name";

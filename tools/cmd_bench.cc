@@ -169,7 +169,7 @@ absl::Status Bench(const BenchOptions& options) {
                                        options.prompt_tokens + options.generate_tokens / 2, plan));
   WEIR_ASSIGN_OR_RETURN(const std::unique_ptr<Engine> engine,
                         OpenEngine(*model, std::move(plan), model_options));
-  MeasureDiskOf(*engine, *model, model_options, &ceilings);
+  WEIR_RETURN_IF_ERROR(MeasureDiskOf(*engine, *model, model_options, &ceilings));
   begin.reading_ns = RealClock().NowNs();
   std::vector<Sample> samples;
   Generation last;

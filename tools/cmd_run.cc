@@ -102,7 +102,7 @@ absl::Status Run(const RunOptions& options) {
                      plan));
   WEIR_ASSIGN_OR_RETURN(const std::unique_ptr<Engine> engine,
                         OpenEngine(*model, std::move(plan), options.model));
-  MeasureDiskOf(*engine, *model, options.model, &ceilings);
+  WEIR_RETURN_IF_ERROR(MeasureDiskOf(*engine, *model, options.model, &ceilings));
 
   const std::unique_ptr<Session> session = engine->NewSession();
   Sampler sampler(sampler_options, model->config.vocabulary);

@@ -216,14 +216,13 @@ absl::StatusOr<MeasuredCeilings> MeasureCeilings(const Model& model, const Model
   return measured;
 }
 
-void MeasureDiskOf(Engine& engine, const Model& model, const ModelOptions& options,
-                   Ceilings* ceilings) {
-  const DiskReading reading = {.reader = options.reader,
-                               .read_bytes = engine.reader_options().chunk_bytes,
-                               .depth = engine.reader_options().depth};
+absl::Status MeasureDiskOf(Engine& engine, const Model& model, const ModelOptions& options,
+                           Ceilings* ceilings) {
+  WEIR_ASSIGN_OR_RETURN(const DiskReading reading, ReadingFrom(model, options));
   const DiskFigures disk = MeasureDisk(*model.files[0], reading, engine.ring_before_use());
   ceilings->disk_bytes_per_s = disk.bytes_per_s;
   ceilings->disk_latency_ns = disk.latency_ns;
+  return absl::OkStatus();
 }
 
 absl::StatusOr<Ceilings> MeasureCompute(const Model& model, const ModelOptions& options,

@@ -73,8 +73,8 @@ absl::StatusOr<MeasuredCeilings> MeasureCeilings(const Model& model, const Model
 // moment; then the disk, through the engine's own ring.
 absl::StatusOr<Ceilings> MeasureCompute(const Model& model, const ModelOptions& options,
                                         uint32_t position, const ModelPlan& plan);
-void MeasureDiskOf(Engine& engine, const Model& model, const ModelOptions& options,
-                   Ceilings* ceilings);
+absl::Status MeasureDiskOf(Engine& engine, const Model& model, const ModelOptions& options,
+                           Ceilings* ceilings);
 
 // Prints what differs from what was asked (buffered reads, threads instead of io_uring) to stderr.
 absl::StatusOr<std::unique_ptr<Engine>> OpenEngine(const Model& model, ModelPlan plan,
