@@ -1,6 +1,6 @@
 // How often this process has asked for memory through operator new, counted by the program itself,
-// so that every run can show that decoding takes none. A program that asks gets this file's operator
-// new; one that does not keeps the library's.
+// so that every run can show that decoding takes none. A program that asks gets the operator new of
+// allocation_counter.cc; one that does not keeps the library's.
 #ifndef WEIR_IO_ALLOCATION_COUNTER_H_
 #define WEIR_IO_ALLOCATION_COUNTER_H_
 
