@@ -111,7 +111,10 @@ void RealMachine::SubmitPending() {
   }
 }
 
-void RealMachine::Run(StepId step) {
+void RealMachine::StartCopy(const Copy&) { WEIR_CHECK(false); }  // there is no accelerator
+
+void RealMachine::Run(StepId step, ComputeDevice device) {
+  WEIR_CHECK(device == ComputeDevice::kCpu);
   const size_t at = steps_run_.load(std::memory_order_relaxed) % kStepRing;
   step_ids_[at] = step;
   step_frees_slot_[at] = FreesSlot(step) ? 1 : 0;

@@ -55,7 +55,8 @@ class RealMachine final : public Machine {
   uint32_t max_transfers() const override { return max_transfers_; }
   uint32_t max_steps() const override { return kMaxSteps; }
   void Start(const Transfer& transfer) override;
-  void Run(StepId step) override;
+  void StartCopy(const Copy& copy) override;
+  void Run(StepId step, ComputeDevice device) override;
   size_t Wait(absl::Span<MachineEvent> events) override;
   int64_t Now() override { return clock_.NowNs(); }
 

@@ -19,12 +19,15 @@
 #include "io/base.h"
 #include "kernels/host_memory.h"
 #include "kernels/isa.h"
+#include "kernels/memory_limits.h"
+#include "kernels/ops_cpu.h"
 #include "kernels/wait_gate.h"
 
 namespace weir {
 namespace {
 
 constexpr uint32_t kMaxThreads = 1024;
+constexpr uint64_t kCopyAloneBytes = 64 * kKiB;   // less is copied by one worker
 constexpr uint64_t kTouchAloneBytes = 16 * kMiB;  // less is touched by the caller's thread
 // How long a worker stays awake without work: longer than the gaps between the kernels of a layer,
 // shorter than a disk read.
@@ -214,6 +217,22 @@ class TeamStream final : public CpuStream {
       if (worker == 0) notify(argument);
     });
   }
+  void WaitFor(Stream& other, Event event) override {
+    // Streams of one team run in the order of enqueuing anyway.
+    const auto* same_kind = other.kind() == kind() ? static_cast<TeamStream*>(&other) : nullptr;
+    if (same_kind != nullptr && same_kind->team_ == team_) return;
+    if (other.IsComplete(event)) return;
+    // The one kernel that waits: its colleagues wait for it before the next entry.
+    Launch([&other, event](uint32_t worker, uint32_t, CpuStream&) {
+      if (worker == 0) other.Wait(event);
+    });
+  }
+  void CopyIn(uint8_t* device, const uint8_t* host, uint64_t bytes) override {
+    Copy(device, host, bytes);
+  }
+  void CopyOut(uint8_t* host, const uint8_t* device, uint64_t bytes) override {
+    Copy(host, device, bytes);
+  }
 
  protected:
   void Enqueue(KernelFn fn, const void* kernel, size_t kernel_bytes) override {
@@ -221,6 +240,13 @@ class TeamStream final : public CpuStream {
   }
 
  private:
+  void Copy(uint8_t* to, const uint8_t* from, uint64_t bytes) {
+    Launch([=](uint32_t worker, uint32_t workers, CpuStream&) {
+      const WorkShare share = ShareWork(bytes, 1, kCopyAloneBytes, worker, workers);
+      std::memcpy(to + share.begin, from + share.begin, share.end - share.begin);
+    });
+  }
+
   Team* const team_;
   std::atomic<uint64_t> last_{0};  // number of this stream's latest entry
 };
@@ -233,6 +259,16 @@ class CpuDevice final : public Device {
   DeviceKind kind() const override { return DeviceKind::kCpu; }
   std::string name() const override { return name_; }
   std::unique_ptr<Stream> NewStream() override { return std::make_unique<TeamStream>(team_.get()); }
+  // The workers copy: there is no engine that would do so beside them.
+  std::unique_ptr<Stream> NewCopyStream() override { return NewStream(); }
+  absl::StatusOr<std::unique_ptr<PinnedRange>> Pin(uint8_t*, uint64_t) override {
+    return std::make_unique<PinnedRange>();  // all memory is equally near
+  }
+  DeviceMemory memory() const override {
+    const absl::StatusOr<MemoryLimits> limits = ReadMemoryLimits();
+    if (!limits.ok()) return {};
+    return {.total_bytes = limits->usable_bytes, .free_bytes = AvailableHostBytes().value_or(0)};
+  }
 
   absl::StatusOr<std::unique_ptr<Buffer>> Allocate(uint64_t bytes, uint64_t alignment_bytes,
                                                    Touch touch) override {

@@ -1,7 +1,11 @@
 // Device, Stream, Event, Buffer: where kernels run, without any idea of a model.
 //
 // A Stream is an in-order queue of kernels and copies that run asynchronously to the host. Ops
-// (kernels/ops.h) take a Stream and return at once. Two streams are ordered only through events.
+// (kernels/ops.h) take a Stream and return at once. Two streams are ordered only through events
+// (WaitFor), also across devices.
+//
+// An accelerator is a device with memory of its own, which host threads must not touch: bytes get
+// there and back by CopyIn and CopyOut. On the CPU device both are plain copies.
 // Contract test: tests/kernels/device_contract_test.cc, run against every Device.
 #ifndef WEIR_KERNELS_DEVICE_H_
 #define WEIR_KERNELS_DEVICE_H_
@@ -15,7 +19,9 @@
 
 namespace weir {
 
-enum class DeviceKind : uint8_t { kCpu, kCuda };
+// Whose ops run on a stream (kernels/ops.h). An emulated accelerator computes on streams of the CPU
+// kind; its own kind is that of its copy streams, on which no op runs.
+enum class DeviceKind : uint8_t { kCpu, kCuda, kEmulated };
 
 // Memory of a device, owned. The address never changes; freed on destruction, which the owner must
 // delay until no stream uses it.
@@ -45,6 +51,28 @@ class Stream {
   // Runs `notify(argument)` on a thread of the device's when the work enqueued so far has run. It
   // must be short, must not block and must not enqueue: it is there to wake an event loop.
   virtual void NotifyWhenComplete(void (*notify)(void*), void* argument) = 0;
+
+  // What is enqueued here from now on begins only when `event` of `other` is complete. `other` is a
+  // stream of any device and outlives that work. Does not block the caller.
+  virtual void WaitFor(Stream& other, Event event) = 0;
+
+  // Copies in the stream's order. `host` memory should be pinned (Device::Pin): from other memory a
+  // CUDA device copies slowly and may block the caller. Both must stay valid until it has run.
+  virtual void CopyIn(uint8_t* device, const uint8_t* host, uint64_t bytes) = 0;
+  virtual void CopyOut(uint8_t* host, const uint8_t* device, uint64_t bytes) = 0;
+};
+
+// Host memory that a device's copy engine reaches directly, as long as this lives. Does not own the
+// memory, which must outlive it.
+class PinnedRange {
+ public:
+  virtual ~PinnedRange() = default;
+};
+
+// Of a device's own memory; on the CPU device what this process may still take.
+struct DeviceMemory {
+  uint64_t total_bytes = 0;
+  uint64_t free_bytes = 0;
 };
 
 // When the pages of new memory are taken from the system.
@@ -63,7 +91,14 @@ class Device {
   // message says what was asked and what is free.
   virtual absl::StatusOr<std::unique_ptr<Buffer>> Allocate(uint64_t bytes, uint64_t alignment_bytes,
                                                            Touch touch) = 0;
+  // Of kernels and of copies.
   virtual std::unique_ptr<Stream> NewStream() = 0;
+  // Of copies alone, which run beside the kernels of other streams. No op may be called on it.
+  virtual std::unique_ptr<Stream> NewCopyStream() = 0;
+  // Makes [data, data + bytes) fast to copy from and to. Blocks for the time that pinning takes;
+  // any thread. Memory that is pinned already is refused.
+  virtual absl::StatusOr<std::unique_ptr<PinnedRange>> Pin(uint8_t* data, uint64_t bytes) = 0;
+  virtual DeviceMemory memory() const = 0;
 };
 
 }  // namespace weir

@@ -17,6 +17,9 @@ enum class Tier : uint8_t {
   kDevice,  // stays in the accelerator's memory once copied
 };
 
+// Where a step is computed.
+enum class ComputeDevice : uint8_t { kCpu = 0, kAccelerator = 1 };
+
 // One contiguous byte range of one file, widened to the alignment that direct reads need, and where
 // in the block's memory it goes.
 struct Segment {

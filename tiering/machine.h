@@ -22,10 +22,20 @@ struct Transfer {
   SlotId slot = kOwnMemory;
 };
 
+// Bring a block from host memory (its slot, or its place in the host arena) into the accelerator's.
+struct Copy {
+  // `device_slot` of a block that stays on the accelerator.
+  static constexpr SlotId kOwnMemory = UINT32_MAX;
+
+  BlockId block = 0;
+  SlotId device_slot = kOwnMemory;
+};
+
 struct MachineEvent {
   enum class Kind : uint8_t {
     kTransferDone,  // `id` is the block; `status` tells how it ended
-    kStepDone,      // `id` is the step; steps complete in the order they were run
+    kCopyDone,      // `id` is the block; copies complete in the order they were started
+    kStepDone,      // `id` is the step; steps of one device complete in the order they were run
     kCancelled,     // the user wants the pass to end
   };
   Kind kind = Kind::kTransferDone;
@@ -47,9 +57,17 @@ class Machine {
   // Begins a transfer; its kTransferDone comes from Wait, exactly once. Until then the destination
   // is the machine's.
   virtual void Start(const Transfer& transfer) = 0;
-  // Enqueues a step behind those already enqueued. Its blocks are in memory, and stay there until
-  // its kStepDone.
-  virtual void Run(StepId step) = 0;
+  // Copies that may be started and not yet done; 0 without an accelerator.
+  virtual uint32_t max_copies() const { return 0; }
+  // Enqueues a copy behind those already enqueued. The block's bytes are in host memory and stay
+  // there until its kCopyDone; until then the destination is the machine's.
+  virtual void StartCopy(const Copy& copy) = 0;
+  // Enqueues a step on a device behind those already enqueued there. Its blocks stay where they are
+  // until its kStepDone. On the CPU they are in host memory; on the accelerator they are in its
+  // memory, or on the way there by a copy that was started: the machine runs the step behind it.
+  // Whatever is before the step's group has been run (tiering/program.h); the machine makes steps
+  // of one device wait for those of the other where they depend on them.
+  virtual void Run(StepId step, ComputeDevice device) = 0;
   // Blocks until there is at least one event and returns their number. Something is in flight
   // (checked by the caller: nothing would ever come otherwise).
   virtual size_t Wait(absl::Span<MachineEvent> events) = 0;

@@ -187,7 +187,7 @@ absl::Status CheckPlanFits(const Program& program, const Plan& plan, const std::
   for (size_t i = 0; i < program.blocks.size(); ++i) {
     const Tier home = plan.placements[i].home;
     const bool has_home = program.blocks[i].kind == BlockKind::kWeights;
-    if (home == Tier::kDevice || plan.placements[i].compute_device != 0) {
+    if (home == Tier::kDevice || plan.placements[i].compute_device != ComputeDevice::kCpu) {
       return absl::UnimplementedError(absl::StrCat(
           source, ": block ", i, " belongs on an accelerator, and this version has none"));
     }

@@ -4,6 +4,7 @@
 #define WEIR_TIERING_PLAN_H_
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -34,8 +35,33 @@ struct OverheadBytes {
 
 struct Placement {
   Tier home = Tier::kDisk;
-  uint32_t compute_device = 0;      // 0: the CPU
-  uint64_t arena_offset_bytes = 0;  // kHost: where in the resident arena
+  // In plans with an accelerator kCpu means: where it lies in host memory, in passes of few tokens
+  // (AcceleratorPlan::in_place_tokens); wider passes copy it to the accelerator.
+  ComputeDevice compute_device = ComputeDevice::kCpu;
+  uint64_t arena_offset_bytes = 0;  // kHost, kDevice: where in that tier's resident arena
+};
+
+// Bytes of the accelerator's memory beside the weight blocks.
+struct DeviceOverheadBytes {
+  uint64_t small_tensors = 0;
+  uint64_t kv = 0;
+  uint64_t activations = 0;  // with logits
+  uint64_t inputs = 0;       // of a pass: embedding rows, positions, page tables
+  uint64_t scratch = 0;      // of kernels
+
+  uint64_t total() const { return small_tensors + kv + activations + inputs + scratch; }
+};
+
+// The accelerator's part of a plan.
+struct AcceleratorPlan {
+  uint64_t hbm_budget_bytes = 0;
+  DeviceOverheadBytes overhead;
+  uint32_t slots = 0;  // of the ring that copied blocks pass through
+  uint64_t slot_bytes = 0;
+  uint64_t arena_bytes = 0;      // of blocks whose home is kDevice
+  uint32_t in_place_tokens = 0;  // most tokens of a pass whose kCpu blocks the CPU multiplies
+
+  uint64_t hbm_bytes() const { return overhead.total() + slots * slot_bytes + arena_bytes; }
 };
 
 struct Plan {
@@ -47,6 +73,7 @@ struct Plan {
   uint64_t slot_bytes = 0;
   uint64_t resident_arena_bytes = 0;
   std::vector<Placement> placements;  // by block
+  std::optional<AcceleratorPlan> accelerator;
   Prediction prediction;
 
   uint64_t dram_bytes() const {  // what the run will take; <= dram_budget_bytes

@@ -198,7 +198,7 @@ void Scheduler::LaunchStep(StepId step) {
   for (BlockId block : program_.steps[step].needs) ++blocks_[block].pins;
   ++steps_in_flight_;
   launched_[step] = true;
-  machine_.Run(step);
+  machine_.Run(step, ComputeDevice::kCpu);
 }
 
 void Scheduler::HandleEvents() {
@@ -207,6 +207,9 @@ void Scheduler::HandleEvents() {
   const size_t count = machine_.Wait(absl::MakeSpan(events_));
   for (size_t i = 0; i < count; ++i) {
     switch (events_[i].kind) {
+      case MachineEvent::Kind::kCopyDone:
+        WEIR_CHECK(false);  // none was started
+        break;
       case MachineEvent::Kind::kTransferDone:
         OnTransferDone(events_[i]);
         break;

@@ -28,6 +28,9 @@ namespace weir {
 
 struct PassSpec {
   bool head = true;  // run the steps from Program::head_step on
+  // With an accelerator: more tokens than AcceleratorPlan::in_place_tokens, so that every step runs
+  // on the accelerator.
+  bool wide = false;
   bool operator==(const PassSpec&) const = default;
 };
 

@@ -63,7 +63,10 @@ void SimMachine::Start(const Transfer& transfer) {
               Now());
 }
 
-void SimMachine::Run(StepId step) {
+void SimMachine::StartCopy(const Copy&) { WEIR_CHECK(false); }  // there is no accelerator
+
+void SimMachine::Run(StepId step, ComputeDevice device) {
+  WEIR_CHECK(device == ComputeDevice::kCpu);
   WEIR_CHECK(step < program_.steps.size());
   Record(step, 2);
   books_.SetMoment(Now(), stats_.events);

@@ -73,7 +73,8 @@ class SimMachine final : public Machine {
   uint32_t max_transfers() const override { return hardware_.max_transfers; }
   uint32_t max_steps() const override { return hardware_.max_steps; }
   void Start(const Transfer& transfer) override;
-  void Run(StepId step) override;
+  void StartCopy(const Copy& copy) override;
+  void Run(StepId step, ComputeDevice device) override;
   size_t Wait(absl::Span<MachineEvent> events) override;
   int64_t Now() override { return clock_.NowNs(); }
 

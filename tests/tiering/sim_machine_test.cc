@@ -90,7 +90,7 @@ TEST_F(SimMachineTest, StepsRunInOrderOneAfterTheOther) {
   Bring(1, 0);
   Bring(2, kOwn);
   const int64_t begin_ns = machine_->Now();
-  for (StepId step : {0, 1, 2}) machine_->Run(step);
+  for (StepId step : {0, 1, 2}) machine_->Run(step, ComputeDevice::kCpu);
   int64_t at_ns = begin_ns;
   for (StepId step : {0, 1, 2}) {
     const std::vector<MachineEvent> events = Wait();
@@ -123,7 +123,8 @@ TEST_F(SimMachineTest, SpikesErrorsAndLateCompletions) {
   for (const char* part : {"blk.1.0", "offset", "wanted", "got 0"}) {
     EXPECT_THAT(std::string(failed.status.message()), HasSubstr(part));
   }
-  machine_->Run(0);  // rows are not there: the failed read left nothing to run on either
+  machine_->Run(
+      0, ComputeDevice::kCpu);  // rows are not there: the failed read left nothing to run on either
   ExpectViolation("not in memory");
 
   faults = {};
@@ -178,13 +179,13 @@ TEST_F(SimMachineTest, SeesSlotsUsedTwice) {
 TEST_F(SimMachineTest, SeesWritesUnderARunningStep) {
   Bring(0, kOwn);
   Bring(1, 0);
-  machine_->Run(0);
-  machine_->Run(1);
+  machine_->Run(0, ComputeDevice::kCpu);
+  machine_->Run(1, ComputeDevice::kCpu);
   machine_->Start({.block = 3, .slot = 0});
   ExpectViolation("slot 0 is overwritten while a step uses it");
   Rebuild({});
   Bring(0, kOwn);
-  machine_->Run(0);
+  machine_->Run(0, ComputeDevice::kCpu);
   machine_->Start({.block = 0, .slot = kOwn});
   ExpectViolation("read again while a step uses it");
 }
@@ -197,30 +198,30 @@ TEST_F(SimMachineTest, SeesResidentBlocksReadTwice) {
 
 TEST_F(SimMachineTest, SeesStepsWithoutTheirBlocks) {
   machine_->Start({.block = 0, .slot = kOwn});
-  machine_->Run(0);
+  machine_->Run(0, ComputeDevice::kCpu);
   ExpectViolation("not in memory");  // on its way is not there
   Rebuild({});
   Bring(0, kOwn);
   Bring(1, 0);
   Bring(3, 0);  // over it
-  machine_->Run(0);
+  machine_->Run(0, ComputeDevice::kCpu);
   EXPECT_TRUE(machine_->violation().ok());
-  machine_->Run(1);
+  machine_->Run(1, ComputeDevice::kCpu);
   ExpectViolation("needs blk.0.0, which is not in memory");
   EXPECT_EQ(machine_->stats().unused_transfers, 1u);
 }
 
 TEST_F(SimMachineTest, SeesStaleRows) {
   Bring(0, kOwn);
-  machine_->Run(0);
+  machine_->Run(0, ComputeDevice::kCpu);
   WaitForAll(1);
-  machine_->Run(0);  // the next pass, without gathering
+  machine_->Run(0, ComputeDevice::kCpu);  // the next pass, without gathering
   ExpectViolation("needs rows, which is not in memory");
 }
 
 TEST_F(SimMachineTest, SeesStepsOutOfOrderAndTooMuchAtOnce) {
   Bring(1, 0);
-  machine_->Run(1);
+  machine_->Run(1, ComputeDevice::kCpu);
   ExpectViolation("order: step 1 is run, with 1 left of steps 0 to 0");
 
   hardware_.max_transfers = 1;
@@ -232,8 +233,8 @@ TEST_F(SimMachineTest, SeesStepsOutOfOrderAndTooMuchAtOnce) {
   Rebuild({});
   Bring(0, kOwn);
   Bring(1, 0);
-  machine_->Run(0);
-  machine_->Run(1);
+  machine_->Run(0, ComputeDevice::kCpu);
+  machine_->Run(1, ComputeDevice::kCpu);
   ExpectViolation("too many steps");
 }
 
