@@ -1,15 +1,13 @@
 // Runs ops on any device, so that one test serves them all:
 //
-//   class FooTest : public testing::TestWithParam<std::string> {};
+//   using FooTest = OpTest;
+//   WEIR_ON_EVERY_DEVICE(FooTest);
 //   TEST_P(FooTest, Works) {
-//     std::unique_ptr<OpRunner> runner = MakeOpRunner(GetParam());
-//     if (runner == nullptr) GTEST_SKIP() << "no CUDA device here";
+//     const std::unique_ptr<OpRunner> runner = MakeOpRunner(GetParam());
 //     float* out = runner->Upload(old);
 //     Foo(runner->stream(), {runner->Upload(input), out, ...});
 //     std::vector<float> got = runner->Download(out, old.size());
 //   }
-//   INSTANTIATE_TEST_SUITE_P(Devices, FooTest, testing::ValuesIn(OpDevices()), OpDeviceName);
-//   INSTANTIATE_TEST_SUITE_P(Gpu, FooTest, testing::Values("Cuda"), OpDeviceName);
 #ifndef WEIR_TESTS_KERNELS_OP_RUNNER_HELPER_H_
 #define WEIR_TESTS_KERNELS_OP_RUNNER_HELPER_H_
 
@@ -23,13 +21,6 @@
 #include "kernels/device.h"
 
 namespace weir {
-
-// The devices that every machine has: "Cpu" (2 threads) and, but for the thread sanitizer's build,
-// "HostGrid" (CUDA's kernels as fibers).
-std::vector<std::string> OpDevices();
-inline std::string OpDeviceName(const testing::TestParamInfo<std::string>& info) {
-  return info.param;
-}
 
 class OpRunner {
  public:
@@ -63,9 +54,29 @@ class OpRunner {
   std::unique_ptr<Stream> stream_;
 };
 
-// By a name of OpDevices, or "Cuda": null where there is none. `isa` and `threads` are the CPU's.
+// The devices that every machine has: "Cpu" and, but for the thread sanitizer's build, "HostGrid"
+// (CUDA's kernels as fibers). A third, "Cuda", is there where a GPU is.
+std::vector<std::string> OpDevices();
+bool HaveOpDevice(const std::string& device);
+
+// Of a device that is there. `threads` and `isa` are the CPU's.
 std::unique_ptr<OpRunner> MakeOpRunner(const std::string& device, uint32_t threads = 2,
                                        const std::string& isa = "");
+
+// A suite of tests that run on the device named by their parameter.
+class OpTest : public testing::TestWithParam<std::string> {
+ protected:
+  void SetUp() override {
+    if (!HaveOpDevice(GetParam())) GTEST_SKIP() << "there is no CUDA device here";
+  }
+};
+
+inline std::string OpDeviceName(const testing::TestParamInfo<std::string>& info) {
+  return info.param;
+}
+#define WEIR_ON_EVERY_DEVICE(suite)                                                       \
+  INSTANTIATE_TEST_SUITE_P(Devices, suite, testing::ValuesIn(OpDevices()), OpDeviceName); \
+  INSTANTIATE_TEST_SUITE_P(Gpu, suite, testing::Values("Cuda"), OpDeviceName)
 
 }  // namespace weir
 
