@@ -13,6 +13,7 @@
 #ifndef WEIR_TIERING_SCHEDULER_H_
 #define WEIR_TIERING_SCHEDULER_H_
 
+#include <array>
 #include <cstdint>
 #include <optional>
 #include <vector>
@@ -34,14 +35,27 @@ struct PassSpec {
   bool operator==(const PassSpec&) const = default;
 };
 
+// Of one compute device.
+struct DeviceStats {
+  uint64_t steps = 0;
+  int64_t busy_ns = 0;  // sum over its steps, as the machine tells their times
+};
+
 struct SchedulerStats {
   uint64_t passes = 0;
   uint64_t transfers = 0;       // completed
   uint64_t transfer_bytes = 0;  // as read, padding included
   uint64_t discarded = 0;       // of these, dropped unused: read ahead for a pass that never came
-  int64_t compute_ns = 0;       // some step was running
+  int64_t compute_ns = 0;       // some step was running, on either device
   int64_t disk_busy_ns = 0;     // some transfer was in flight
-  int64_t disk_stall_ns = 0;    // none was, and the next one waited for a block
+  int64_t disk_stall_ns = 0;    // no step was running, and the next one waited for a block
+  // With an accelerator:
+  uint64_t copies = 0;                 // completed
+  uint64_t copy_bytes = 0;             // padding included
+  uint64_t copies_discarded = 0;       // of these, dropped unused
+  int64_t copy_busy_ns = 0;            // some copy was in flight
+  int64_t copy_stall_ns = 0;           // no step was running, the next waited for copies only
+  std::array<DeviceStats, 2> devices;  // by ComputeDevice
 };
 
 // Called from RunPass as steps complete; must not call the scheduler.

@@ -18,6 +18,7 @@ constexpr double kNanosPerSecond = 1e9;
 
 SimHardware Completed(SimHardware hardware, const Plan& plan) {
   if (hardware.max_transfers == 0) hardware.max_transfers = std::max(kMinTransfers, plan.slots + 2);
+  if (!plan.accelerator.has_value()) hardware.max_copies = 0;
   return hardware;
 }
 

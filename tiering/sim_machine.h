@@ -36,18 +36,28 @@ struct SimHardware {
   // Above 0; a read that has not ended by then is told as failed, DeadlineExceeded.
   int64_t read_timeout_ns = 60'000'000'000;
 
-  // What a step takes with one token: `step_ns`, by step of the program, or where that is empty
-  // its weight bytes over a bandwidth and a constant.
+  // What a step takes on the compute device (the accelerator, in plans with one) with one token:
+  // `step_ns`, by step of the program, or where that is empty its weight bytes over a bandwidth and
+  // a constant.
   std::vector<int64_t> step_ns = {};
   double compute_bytes_per_s = 10e9;
   int64_t each_step_ns = 1'000;
 
+  // With an accelerator: the same of the CPU beside it, and the link.
+  std::vector<int64_t> host_step_ns = {};
+  double host_compute_bytes_per_s = 10e9;
+  double link_bytes_per_s = 25e9;
+  int64_t link_latency_ns = 10'000;  // of each copy, and of activations that cross
+
   uint32_t max_transfers = 16;  // 0: as engine/real_machine.h: the plan's slots and 2, at least 8
   uint32_t max_steps = 4;
+  uint32_t max_copies = 16;
 };
 
-// The duration of a step with one token.
+// The duration of a step with one token, on the compute device.
 int64_t StepNs(const SimHardware& hardware, const Program& program, StepId step);
+// The same on the CPU beside an accelerator.
+int64_t HostStepNs(const SimHardware& hardware, const Program& program, StepId step);
 
 struct SimStats {
   uint64_t events = 0;     // told, kCancelled apart
@@ -59,8 +69,16 @@ struct SimStats {
   uint64_t idle_disk_waits = 0;   // Wait with no read in flight, a slot free, a block not in memory
   uint64_t peak_held_bytes = 0;   // with the plan's overhead
   int64_t disk_busy_ns = 0;       // some read was past its latency
-  int64_t compute_busy_ns = 0;
-  uint64_t late_reads = 0;  // told after they ended
+  int64_t compute_busy_ns = 0;    // of the compute device
+  // With an accelerator:
+  uint64_t copies = 0;
+  uint64_t copy_bytes = 0;
+  uint64_t unused_copies = 0;        // overwritten before any step used them
+  uint64_t peak_device_bytes = 0;    // with the plan's overhead there
+  int64_t link_busy_ns = 0;          // some copy was past its latency
+  int64_t host_compute_busy_ns = 0;  // of the CPU
+  uint64_t host_steps = 0;           // of `steps`, on the CPU
+  uint64_t late_reads = 0;           // told after they ended
   SimFaultStats faults;
 };
 
@@ -72,6 +90,7 @@ class SimMachine final : public Machine {
 
   uint32_t max_transfers() const override { return hardware_.max_transfers; }
   uint32_t max_steps() const override { return hardware_.max_steps; }
+  uint32_t max_copies() const override { return hardware_.max_copies; }
   void Start(const Transfer& transfer) override;
   void StartCopy(const Copy& copy) override;
   void Run(StepId step, ComputeDevice device) override;
