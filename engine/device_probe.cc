@@ -59,8 +59,9 @@ class CopyTrain {
     ++copies_;
   }
 
-  void Finish() {
+  absl::Status Finish() {
     if (!events_.empty()) stream_.Wait(events_.back());
+    return stream_.status();
   }
 
   uint64_t copies() const { return copies_; }
@@ -238,7 +239,7 @@ absl::StatusOr<CopyRate> ProbeCopies(Stream& stream, const CopyMemory& memory,
   CopyTrain train(stream, memory, probe);
   const int64_t start_ns = clock.NowNs();
   while (train.copies() < kFewestQueued || clock.NowNs() - start_ns < probe.limit_ns) train.Next();
-  train.Finish();
+  WEIR_RETURN_IF_ERROR(train.Finish());
   const int64_t end_ns = clock.NowNs();
   return RateOf(train.copies(), train.copies() * probe.bytes, end_ns - start_ns);
 }
@@ -259,8 +260,8 @@ absl::StatusOr<CopyRate> ProbeBothWays(Stream& in, const CopyMemory& in_memory, 
     in_train.Next();
     out_train.Next();
   }
-  in_train.Finish();
-  out_train.Finish();
+  WEIR_RETURN_IF_ERROR(in_train.Finish());
+  WEIR_RETURN_IF_ERROR(out_train.Finish());
   const int64_t end_ns = clock.NowNs();
   const uint64_t copies = in_train.copies() + out_train.copies();
   return RateOf(copies, copies * bytes, end_ns - start_ns);
