@@ -62,13 +62,13 @@ class CompletionQueue {
   // By number of the piece, modulo the ring.
   std::vector<uint32_t> ids_;
   std::vector<int64_t> enqueued_ns_;
-  std::vector<int64_t> end_ns_of_;               // as told
-  std::vector<std::atomic<int64_t>> noted_ns_;   // by the device's thread
+  std::vector<int64_t> end_ns_of_;              // as told
+  std::vector<std::atomic<int64_t>> noted_ns_;  // by the device's thread
   // By number of the notification, modulo the ring.
   std::vector<uint64_t> notified_piece_;
   std::vector<uint8_t> notified_wakes_;
-  uint64_t notified_ = 0;        // notifications enqueued
-  uint64_t last_notified_ = 0;   // piece of the latest
+  uint64_t notified_ = 0;       // notifications enqueued
+  uint64_t last_notified_ = 0;  // piece of the latest
   uint64_t taken_ = 0;
   uint64_t pushed_ = 0;
   std::atomic<uint64_t> pushed_seen_{0};  // pushed_, for the device's thread

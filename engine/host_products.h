@@ -53,8 +53,8 @@ class HostProducts {
     HostProductsShape shape;
     uint8_t* host_memory = nullptr;
     uint8_t* device_memory = nullptr;
-    std::vector<bool> groups;      // by number: whether the CPU has a part in it
-    uint32_t most_products = 0;    // of one group
+    std::vector<bool> groups;    // by number: whether the CPU has a part in it
+    uint32_t most_products = 0;  // of one group
   };
   HostProducts(const ModelConfig& config, const Streams& streams, const Options& options);
 

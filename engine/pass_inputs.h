@@ -50,7 +50,7 @@ class PassInputs {
 
  private:
   struct Layout {
-    uint64_t pages = 0;  // of a layer's table
+    uint64_t pages = 0;            // of a layer's table
     uint64_t positions_bytes = 0;  // offsets
     uint64_t rows_bytes = 0;
     uint64_t staging_bytes = 0;
@@ -72,8 +72,8 @@ class PassInputs {
   std::vector<uint8_t* const*> device_tables_;  // by layer; empty on the CPU
   uint8_t* const* const* tables_ = nullptr;
   uint32_t tokens_ = 0;
-  uint32_t staged_tokens_ = 0;    // up to the last whose row is in staging
-  bool tables_changed_ = false;   // since they were copied
+  uint32_t staged_tokens_ = 0;   // up to the last whose row is in staging
+  bool tables_changed_ = false;  // since they were copied
 };
 
 }  // namespace weir

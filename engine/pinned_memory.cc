@@ -17,8 +17,7 @@ PinnedMemory::PinnedMemory(Device& device, uint8_t* memory, uint64_t bytes,
     : device_(device), memory_(memory) {
   for (uint64_t begin : begins) {
     if (begin >= bytes) break;
-    const bool joins =
-        !pieces_.empty() && begin - pieces_.back().begin_bytes < kPieceBytes;
+    const bool joins = !pieces_.empty() && begin - pieces_.back().begin_bytes < kPieceBytes;
     if (!joins) pieces_.push_back({.begin_bytes = begin, .end_bytes = bytes, .range = nullptr});
   }
   for (size_t i = 0; i + 1 < pieces_.size(); ++i) pieces_[i].end_bytes = pieces_[i + 1].begin_bytes;
@@ -33,9 +32,15 @@ absl::Status PinnedMemory::Ensure(const uint8_t* data) {
   Piece& piece = *(after - 1);
   WEIR_CHECK(offset < piece.end_bytes);
   if (piece.range != nullptr) return absl::OkStatus();
-  WEIR_ASSIGN_OR_RETURN(piece.range, device_.Pin(memory_ + piece.begin_bytes,
-                                                 piece.end_bytes - piece.begin_bytes));
+  WEIR_ASSIGN_OR_RETURN(
+      piece.range, device_.Pin(memory_ + piece.begin_bytes, piece.end_bytes - piece.begin_bytes));
   return absl::OkStatus();
+}
+
+absl::StatusOr<absl::Span<uint8_t>> PinnedMemory::First() {
+  WEIR_CHECK(!pieces_.empty());
+  WEIR_RETURN_IF_ERROR(Ensure(memory_));
+  return absl::MakeSpan(memory_, pieces_.front().end_bytes);
 }
 
 }  // namespace weir

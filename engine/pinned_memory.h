@@ -8,6 +8,8 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
 #include "kernels/device.h"
 
 namespace weir {
@@ -22,6 +24,8 @@ class PinnedMemory {
 
   // Pins the piece that `data` lies in, the first time. Blocks for as long as that takes.
   absl::Status Ensure(const uint8_t* data);
+  // Pins the first piece, and where it is.
+  absl::StatusOr<absl::Span<uint8_t>> First();
 
  private:
   struct Piece {

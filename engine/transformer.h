@@ -33,8 +33,8 @@ struct PassInput {
   uint32_t tokens = 0;
   uint32_t logit_rows = 0;  // logits for the last so many tokens; 0: none
   // In the stream's address space:
-  const int32_t* positions = nullptr;     // [T]
-  const uint8_t* const* rows = nullptr;   // [T]: addresses of embedding rows
+  const int32_t* positions = nullptr;            // [T]
+  const uint8_t* const* rows = nullptr;          // [T]: addresses of embedding rows
   uint8_t* const* const* page_tables = nullptr;  // [layer] -> page table of that layer
 };
 
@@ -58,6 +58,7 @@ class Transformer {
   Transformer(const Model& model, const TransformerOptions& options);
 
   const Program& program() const { return program_; }
+  ActivationFormat activations() const { return activations_; }
   BlockId rows_block() const { return rows_block_; }
   // Every block that holds rows of the embedding table because it is also the output matrix (tied);
   // empty otherwise.
