@@ -29,5 +29,6 @@ void GatedActivation(Stream& stream, const GatedActivationArgs& args) {
 }
 void Add(Stream& stream, const AddArgs& args) { AddCpu(Cpu(stream), args); }
 void SoftCap(Stream& stream, const SoftCapArgs& args) { SoftCapCpu(Cpu(stream), args); }
+void TopLogits(Stream& stream, const TopLogitsArgs& args) { TopLogitsCpu(Cpu(stream), args); }
 
 }  // namespace weir

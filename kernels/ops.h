@@ -209,6 +209,23 @@ struct SoftCapArgs {
 };
 void SoftCap(Stream& stream, const SoftCapArgs& args);
 
+// ---- the largest logits
+// -------------------------------------------------------------------------------
+
+// The k largest of each row, the largest first, equals by ascending id; what is not a number is
+// the lowest finite float. In this order the sampler (engine/sampler.h) takes them.
+constexpr uint32_t kMaxTopLogits = 256;
+struct TopLogitsArgs {
+  const float* logits;  // [rows, vocabulary] at `stride` floats
+  uint64_t stride;
+  float* values;  // [rows, k]
+  int32_t* ids;   // [rows, k]
+  uint32_t rows;
+  uint32_t vocabulary;
+  uint32_t k;  // 1 to the lesser of vocabulary and kMaxTopLogits
+};
+void TopLogits(Stream& stream, const TopLogitsArgs& args);
+
 }  // namespace weir
 
 #endif  // WEIR_KERNELS_OPS_H_
