@@ -1,0 +1,22 @@
+#include "kernels/ops_cuda.h"
+
+namespace weir::WEIR_CUDA_NAMESPACE {
+
+const CudaOps& Ops() {
+  static constexpr CudaOps kOps = {
+      .quantize_activations = nullptr,
+      .mat_mul = nullptr,
+      .embed_rows = nullptr,
+      .rms_norm = &RmsNormCuda,
+      .rope = &RopeCuda,
+      .store_kv = &StoreKvCuda,
+      .attention = &AttentionCuda,
+      .gated_activation = &GatedActivationCuda,
+      .add = &AddCuda,
+      .soft_cap = &SoftCapCuda,
+      .top_logits = &TopLogitsCuda,
+  };
+  return kOps;
+}
+
+}  // namespace weir::WEIR_CUDA_NAMESPACE
