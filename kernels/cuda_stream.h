@@ -59,6 +59,7 @@ struct CudaOps {
   void (*gated_activation)(CudaStream& stream, const GatedActivationArgs& args);
   void (*add)(CudaStream& stream, const AddArgs& args);
   void (*soft_cap)(CudaStream& stream, const SoftCapArgs& args);
+  void (*top_logits)(CudaStream& stream, const TopLogitsArgs& args);
 };
 
 class CudaStream : public Stream {

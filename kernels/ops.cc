@@ -46,5 +46,8 @@ void Add(Stream& stream, const AddArgs& args) { Dispatch(stream, args, AddCpu, &
 void SoftCap(Stream& stream, const SoftCapArgs& args) {
   Dispatch(stream, args, SoftCapCpu, &CudaOps::soft_cap);
 }
+void TopLogits(Stream& stream, const TopLogitsArgs& args) {
+  Dispatch(stream, args, TopLogitsCpu, &CudaOps::top_logits);
+}
 
 }  // namespace weir

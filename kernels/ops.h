@@ -154,6 +154,11 @@ void StoreKv(Stream& stream, const StoreKvArgs& args);
 // max(0, positions[t] - window + 1) <= p <= positions[t] (window 0: from 0). Scores are scaled,
 // then, if soft_cap > 0, soft_cap * tanh(score / soft_cap). Query head h reads KV head h / (heads /
 // kv_heads).
+//
+// On a CUDA device: positions ascend by one, pages begin at multiples of 16 bytes, heads have at
+// most 256 columns, and a token's result depends on the T of its call in so far as one of at most 8
+// tokens weights values more exactly than a longer one (kernels/attention_block_cuda.h). Up to 8,
+// it does not.
 struct AttentionArgs {
   const float* queries;  // [T, heads, key_columns] at queries_stride
   uint64_t queries_stride;
@@ -167,6 +172,9 @@ struct AttentionArgs {
   float scale;
   float soft_cap;   // 0: none
   uint32_t window;  // 0: none
+  // Above all positions: a CUDA device, which alone looks at it, launches enough blocks for so
+  // many, so that one recorded launch can serve many positions. Results do not depend on it.
+  uint32_t positions_end = 0;
 };
 void Attention(Stream& stream, const AttentionArgs& args);
 
@@ -208,6 +216,23 @@ struct SoftCapArgs {
   float cap;  // > 0
 };
 void SoftCap(Stream& stream, const SoftCapArgs& args);
+
+// ---- the largest logits
+// -------------------------------------------------------------------------------
+
+// The k largest of each row, the largest first, equals by ascending id; what is not a number is
+// the lowest finite float. In this order the sampler (engine/sampler.h) takes them.
+constexpr uint32_t kMaxTopLogits = 256;
+struct TopLogitsArgs {
+  const float* logits;  // [rows, vocabulary] at `stride` floats
+  uint64_t stride;
+  float* values;  // [rows, k]
+  int32_t* ids;   // [rows, k]
+  uint32_t rows;
+  uint32_t vocabulary;
+  uint32_t k;  // 1 to the lesser of vocabulary and kMaxTopLogits
+};
+void TopLogits(Stream& stream, const TopLogitsArgs& args);
 
 }  // namespace weir
 

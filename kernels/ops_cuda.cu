@@ -8,12 +8,13 @@ const CudaOps& Ops() {
       .mat_mul = nullptr,
       .embed_rows = nullptr,
       .rms_norm = &RmsNormCuda,
-      .rope = nullptr,
-      .store_kv = nullptr,
-      .attention = nullptr,
+      .rope = &RopeCuda,
+      .store_kv = &StoreKvCuda,
+      .attention = &AttentionCuda,
       .gated_activation = &GatedActivationCuda,
       .add = &AddCuda,
       .soft_cap = &SoftCapCuda,
+      .top_logits = &TopLogitsCuda,
   };
   return kOps;
 }
