@@ -155,7 +155,7 @@ nlohmann::json GpuProbeToJson(const GpuProbe& probe) {
 std::string GpuProbeToText(const GpuProbe& probe) {
   std::string text =
       absl::StrFormat("%s%s: %s of memory, %s free\n", probe.device,
-                      probe.is_emulated ? ", emulated: nothing here tells of a GPU" : "",
+                      probe.is_emulated ? " (nothing here tells of a GPU)" : "",
                       FormatBytes(probe.memory.total_bytes), FormatBytes(probe.memory.free_bytes));
   absl::StrAppendFormat(&text, "median of %d rounds (lowest to highest)\n", probe.options.rounds);
   absl::StrAppendFormat(&text, "%-10s %-9s %-8s %10s %8s\n", "copy", "memory", "mode", "size",

@@ -150,7 +150,7 @@ def counts_text(counts):
 
 
 def links_text(probe):
-    lines = [f"{probe['device']}{' (emulated)' if probe['emulated'] else ''}"]
+    lines = [probe["device"]]
     if probe.get("hbm_read"):
         lines.append(f"HBM read {probe['hbm_read']['gb_per_s']:.0f} GB/s")
     sizes = sorted({cell["bytes"] for cell in probe["copies"]})
