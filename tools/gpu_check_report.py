@@ -86,6 +86,10 @@ def prompt_bound(row, rates, resident):
     return row["tokens"] / max(seconds) if seconds else None
 
 
+def is_resident(placement):
+    return placement["hbm"] == placement["weights"]
+
+
 def summarise(row):
     """Medians over the samples of a row; nothing where it has none."""
     samples = row["samples"]
@@ -111,7 +115,7 @@ def add_shares(document):
         summarise(row)
     measured = [row for row in rows if "tokens_per_s" in row]
     resident = {(row["model"], row["tokens"]): row["tokens_per_s"]["median"] for row in measured
-                if row["kind"] == "prompt" and row["placement"]["hbm"] == row["placement"]["weights"]}
+                if row["kind"] == "prompt" and is_resident(row["placement"])}
     for row in measured:
         if row["kind"] == "decode":
             row["links"] = decode_shares(row, rates)

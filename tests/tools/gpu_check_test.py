@@ -1,5 +1,5 @@
-"""tools/gpu_check with a stand-in for weir, so that what the programs answer is known; and once with
-the built weir on the emulated device."""
+"""tools/gpu_check with a stand-in for weir, so that what the programs answer is known; and once
+with the built weir on the emulated device."""
 
 import contextlib
 import importlib.util
