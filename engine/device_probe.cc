@@ -19,8 +19,8 @@ namespace {
 constexpr uint64_t kPageBytes = 4096;
 constexpr uint64_t kHugePageBytes = 2 * kMiB;
 constexpr uint64_t kFewestQueued = 4;
-constexpr uint64_t kMostQueued = 1024;  // a device's queue holds more
-constexpr double kDramShare = 0.05;     // of the time; what is left of it is for the copies
+constexpr uint64_t kMostQueued = 256;  // a device's queue holds more
+constexpr double kDramShare = 0.05;    // of the time; what is left of it is for the copies
 
 double Seconds(int64_t ns) { return static_cast<double>(ns) * 1e-9; }
 

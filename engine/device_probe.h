@@ -26,7 +26,7 @@ enum class CopyMode : uint8_t {
   kOneAtATime,  // the host waits for each
   kQueued,      // enqueued ahead, up to kMostQueuedBytes and never fewer than 4
 };
-inline constexpr uint64_t kMostQueuedBytes = 256 * kMiB;
+inline constexpr uint64_t kMostQueuedBytes = 64 * kMiB;
 
 std::string_view CopyDirectionName(CopyDirection direction);  // "h2d", "d2h"
 std::string_view CopyModeName(CopyMode mode);                 // "single", "queued"

@@ -2,13 +2,17 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <optional>
 #include <thread>
 #include <utility>
 
+#include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "io/base.h"
 #include "io/quantities.h"
+#include "kernels/cuda_device.h"
 #include "kernels/emulated_device.h"
 #include "tools/exit_codes.h"
 #include "tools/interrupt.h"
@@ -47,6 +51,15 @@ absl::StatusOr<std::unique_ptr<Device>> OpenEmulated(const ProbeGpuOptions& opti
   return MakeEmulatedDevice(emulated);
 }
 
+// The N of cuda:N.
+std::optional<uint32_t> CudaOrdinal(const std::string& device) {
+  constexpr char kPrefix[] = "cuda:";
+  uint32_t ordinal = 0;
+  if (!absl::StartsWith(device, kPrefix)) return std::nullopt;
+  const std::string digits = device.substr(sizeof(kPrefix) - 1);
+  return absl::SimpleAtoi(digits, &ordinal) ? std::optional(ordinal) : std::nullopt;
+}
+
 // With the exit code of what went wrong.
 absl::StatusOr<std::unique_ptr<Device>> Open(const ProbeGpuOptions& options,
                                              const DeviceProbeOptions& probe) {
@@ -55,9 +68,18 @@ absl::StatusOr<std::unique_ptr<Device>> Open(const ProbeGpuOptions& options,
     if (!device.ok()) return WithExitCode(ExitCode::kUsage, device.status());
     return device;
   }
-  return WithExitCode(ExitCode::kUsage, absl::InvalidArgumentError(absl::StrCat(
-                                            "--device '", options.device,
-                                            "' is none of cuda:N (such as cuda:0) and emulated")));
+  const std::optional<uint32_t> ordinal = CudaOrdinal(options.device);
+  if (!ordinal.has_value()) {
+    return WithExitCode(
+        ExitCode::kUsage,
+        absl::InvalidArgumentError(absl::StrCat(
+            "--device '", options.device, "' is none of cuda:N (such as cuda:0) and emulated")));
+  }
+  CudaDeviceOptions cuda;
+  cuda.ordinal = *ordinal;
+  absl::StatusOr<std::unique_ptr<Device>> device = MakeCudaDevice(cuda);
+  if (!device.ok()) return WithExitCode(ExitCode::kDevice, device.status());
+  return device;
 }
 
 nlohmann::json WithRate(nlohmann::json fields, const RateSpread& rate) {
@@ -155,7 +177,7 @@ nlohmann::json GpuProbeToJson(const GpuProbe& probe) {
 std::string GpuProbeToText(const GpuProbe& probe) {
   std::string text =
       absl::StrFormat("%s%s: %s of memory, %s free\n", probe.device,
-                      probe.is_emulated ? ", emulated: nothing here tells of a GPU" : "",
+                      probe.is_emulated ? " (nothing here tells of a GPU)" : "",
                       FormatBytes(probe.memory.total_bytes), FormatBytes(probe.memory.free_bytes));
   absl::StrAppendFormat(&text, "median of %d rounds (lowest to highest)\n", probe.options.rounds);
   absl::StrAppendFormat(&text, "%-10s %-9s %-8s %10s %8s\n", "copy", "memory", "mode", "size",

@@ -86,6 +86,10 @@ def prompt_bound(row, rates, resident):
     return row["tokens"] / max(seconds) if seconds else None
 
 
+def is_resident(placement):
+    return placement["hbm"] == placement["weights"]
+
+
 def summarise(row):
     """Medians over the samples of a row; nothing where it has none."""
     samples = row["samples"]
@@ -111,7 +115,7 @@ def add_shares(document):
         summarise(row)
     measured = [row for row in rows if "tokens_per_s" in row]
     resident = {(row["model"], row["tokens"]): row["tokens_per_s"]["median"] for row in measured
-                if row["kind"] == "prompt" and row["placement"]["hbm"] == row["placement"]["weights"]}
+                if row["kind"] == "prompt" and is_resident(row["placement"])}
     for row in measured:
         if row["kind"] == "decode":
             row["links"] = decode_shares(row, rates)
@@ -150,7 +154,7 @@ def counts_text(counts):
 
 
 def links_text(probe):
-    lines = [f"{probe['device']}{' (emulated)' if probe['emulated'] else ''}"]
+    lines = [probe["device"]]
     if probe.get("hbm_read"):
         lines.append(f"HBM read {probe['hbm_read']['gb_per_s']:.0f} GB/s")
     sizes = sorted({cell["bytes"] for cell in probe["copies"]})
