@@ -163,11 +163,16 @@ nlohmann::json GpuProbeToJson(const GpuProbe& probe) {
                        {"touch_s", cost.touch_s},
                        {"pin_s", cost.pin_s}});
   }
+  nlohmann::json hbm = nullptr;
+  if (probe.result.device_read) {
+    hbm = WithRate({{"launch_us", probe.result.launch_s * 1e6}}, *probe.result.device_read);
+  }
   return {
       {"device", probe.device},
       {"emulated", probe.is_emulated},
       {"memory",
        {{"total_bytes", probe.memory.total_bytes}, {"free_bytes", probe.memory.free_bytes}}},
+      {"hbm_read", std::move(hbm)},
       {"copies", std::move(copies)},
       {"both_ways", WithRate({{"bytes", probe.options.both_ways_bytes}}, probe.result.both_ways)},
       {"dram_read", WithRate({{"threads", probe.options.threads}}, probe.result.dram_read)},
@@ -191,6 +196,11 @@ std::string GpuProbeToText(const GpuProbe& probe) {
   absl::StrAppendFormat(&text, "%-10s %-9s %-8s %10s %s\n", "both ways", "pinned", "queued",
                         FormatBytes(probe.options.both_ways_bytes),
                         RateText(probe.result.both_ways));
+  if (probe.result.device_read) {
+    absl::StrAppendFormat(&text, "HBM read %31s %s\n", "", RateText(*probe.result.device_read));
+    absl::StrAppendFormat(&text, "a kernel that does nothing: %.2f us\n",
+                          probe.result.launch_s * 1e6);
+  }
   absl::StrAppendFormat(&text, "DRAM read, %d threads %20s %s\n", probe.options.threads, "",
                         RateText(probe.result.dram_read));
   for (const PinCost& cost : probe.result.pinning) {

@@ -40,6 +40,7 @@ struct GpuProbe {
 
 // What --json writes:
 //   {"device", "emulated", "memory": {"total_bytes", "free_bytes"},
+//    "hbm_read": null or {"launch_us", RATE}; "launch_us": from one idle kernel to the next
 //    "copies": [{"direction", "mode", "pinned", "bytes", RATE}],
 //    "both_ways": {"bytes", RATE}, "dram_read": {"threads", RATE},
 //    "pinning": [{"touched", "threads", "bytes", "touch_s", "pin_s"}]}
