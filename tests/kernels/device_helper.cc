@@ -5,6 +5,8 @@
 #include <utility>
 
 #include "kernels/cpu_device.h"
+#include "kernels/cuda_device.h"
+#include "kernels/cuda_stream.h"
 #include "kernels/emulated_device.h"
 #include "kernels/host_memory.h"
 
@@ -41,6 +43,23 @@ DeviceUnderTest EmulatedUnderTest(const char* name, uint32_t threads, double byt
           .enqueue_hold = HoldOnCpu};
 }
 
+// With the probe kernels run once: the driver loads a kernel when it is first launched and may wait
+// for all that runs then, so also for what a test holds.
+absl::StatusOr<std::unique_ptr<Device>> MakeReadyCudaDevice() {
+  WEIR_ASSIGN_OR_RETURN(std::unique_ptr<Device> device,
+                        MakeCudaDevice({.memory_bytes = kDeviceTestBytes,
+                                        .scratch_bytes = CudaStream::kLeastScratchBytes}));
+#ifdef WEIR_HAVE_CUDA
+  WEIR_ASSIGN_OR_RETURN(const std::unique_ptr<Buffer> cell, device->Allocate(8, 64, Touch::kNow));
+  const std::unique_ptr<Stream> stream = device->NewStream();
+  StepOnCuda(*stream, reinterpret_cast<uint64_t*>(cell->data()), 1);  // not 0: opens the gate
+  HoldOnCuda(*stream, reinterpret_cast<const std::atomic<uint32_t>*>(cell->data()));
+  stream->Wait(stream->Record());
+  WEIR_RETURN_IF_ERROR(stream->status());
+#endif
+  return device;
+}
+
 }  // namespace
 
 void StepOnCpu(Stream& stream, uint64_t* cell, uint64_t addend) {
@@ -67,6 +86,18 @@ std::vector<DeviceUnderTest> HostDevicesUnderTest() {
           EmulatedUnderTest("EmulatedFast", 2, 100e9, 0, 4096),
           EmulatedUnderTest("EmulatedSmallQueue", 1, 20e9, 5'000, 16),
           EmulatedUnderTest("EmulatedSlow", 2, 1e9, 100'000, 64)};
+}
+
+std::vector<DeviceUnderTest> GpuDevicesUnderTest() {
+  DeviceUnderTest cuda;
+  cuda.name = "Cuda";
+  cuda.is_optional = true;
+  cuda.make = MakeReadyCudaDevice;
+#ifdef WEIR_HAVE_CUDA
+  cuda.enqueue_step = StepOnCuda;
+  cuda.enqueue_hold = HoldOnCuda;
+#endif
+  return {cuda};
 }
 
 std::string DeviceTestName(const testing::TestParamInfo<DeviceUnderTest>& device) {
