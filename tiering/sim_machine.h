@@ -2,9 +2,13 @@
 // for hardware that nobody here owns, thousands of runs in a second. Pure: no threads, no wall
 // clock; equal calls and options, equal events.
 //
-// Disk: tiering/sim_disk.h. Compute: steps run one after the other, in the order of Run. Time
-// passes only in Wait and Elapse. What the machine leaves out: docs/decisions.md, "What the
-// simulator is".
+// Disk: tiering/sim_disk.h. Compute: steps run one after the other, in the order of Run. With an
+// accelerator (the plan says) there are a link, whose copies flow one after the other while their
+// latencies overlap, and a queue of steps for each device. A step begins when its copies are done,
+// the one before it on its device is, and everything before its group (tiering/program.h) is; a
+// step on the CPU begins a link latency after that, and counts as done for what is behind its group
+// a link latency late, since activations cross. Time passes only in Wait and Elapse. What the
+// machine leaves out: docs/decisions.md, "What the simulator is".
 //
 // The machine holds the scheduler to the contract of Machine, to the program and to the plan, at
 // every call and event: tiering/sim_books.h lists the invariants. The first breach is kept
@@ -12,6 +16,7 @@
 #ifndef WEIR_TIERING_SIM_MACHINE_H_
 #define WEIR_TIERING_SIM_MACHINE_H_
 
+#include <array>
 #include <cstdint>
 #include <deque>
 #include <optional>
@@ -109,8 +114,9 @@ class SimMachine final : public Machine {
   Invariant breached() const { return books_.breached(); }
   // violation(), or an error when something is in flight or not yet told.
   absl::Status CheckIdle() const;
-  // Reads of this block that succeeded.
+  // Reads of this block that succeeded, and copies.
   uint64_t ReadsOf(BlockId block) const { return books_.reads_of(block); }
+  uint64_t CopiesOf(BlockId block) const { return books_.copies_of(block); }
   SimStats stats() const;
   // Of every call and event so far, with their times.
   uint64_t trace_hash() const { return trace_hash_; }
@@ -120,26 +126,40 @@ class SimMachine final : public Machine {
     MachineEvent event;
     uint64_t transfer = 0;  // kTransferDone: its number
     int64_t tell_ns = 0;
-    bool is_held = false;  // until another transfer was told
+    bool is_held = false;                        // until another transfer was told
+    ComputeDevice device = ComputeDevice::kCpu;  // kStepDone
   };
   struct QueuedStep {
     StepId step;
     int64_t begin_ns;
     int64_t end_ns;
   };
+  struct QueuedCopy {
+    BlockId block;
+    int64_t begin_ns;
+    int64_t flowing_ns;  // when its latency is over and the one before it is done
+    int64_t end_ns;
+  };
 
-  std::optional<int64_t> NextInside() const;  // when a read or step next changes
+  bool HasAccelerator() const { return copy_end_ns_.size() > 0; }
+  int64_t CrossingNs() const { return HasAccelerator() ? hardware_.link_latency_ns : 0; }
+  void EnterGroupOf(StepId step);
+  int64_t BeginOf(StepId step, ComputeDevice device) const;
+  std::optional<int64_t> NextInside() const;  // when a read, copy or step next changes
   void Flow(int64_t to_ns);                   // moves bytes and the clock, nothing changes before
   void Settle();                              // what ends now ends
   void AdvanceTo(int64_t to_ns);
   absl::Status StatusOf(const SimDisk::Ended& ended) const;
+  void SettleCopies(int64_t now_ns);
+  void SettleSteps(ComputeDevice device, int64_t now_ns);
   void QueueTransfer(const SimDisk::Ended& ended);
   bool HasTold() const;
   void ReleaseHeld();
   void AdvanceToNextTold();
   size_t TellCancelled(MachineEvent* event);
   size_t TellHang(const std::string& what, MachineEvent* event);
-  void Tell(const MachineEvent& event);
+  void Tell(const Told& told);
+  void TellTransfer(const MachineEvent& event);
   void Record(uint64_t a, uint64_t b);  // into the trace's hash, with the time
 
   const Program& program_;
@@ -148,10 +168,16 @@ class SimMachine final : public Machine {
   VirtualClock clock_;
   SimBooks books_;
   SimDisk disk_;
-  std::vector<SimDisk::Ended> ended_;  // scratch
-  std::deque<QueuedStep> steps_;       // not yet ended
-  std::deque<Told> told_;              // ended, not yet told
-  int64_t compute_free_ns_ = 0;
+  std::vector<SimDisk::Ended> ended_;            // scratch
+  std::deque<QueuedCopy> copies_;                // not yet ended
+  std::array<std::deque<QueuedStep>, 2> steps_;  // the same, by device
+  std::deque<Told> told_;                        // ended, not yet told
+  int64_t link_free_ns_ = 0;
+  std::array<int64_t, 2> compute_free_ns_ = {};  // by device
+  std::vector<int64_t> copy_end_ns_;  // by block, of its last copy; empty without an accelerator
+  StepId group_begin_ = 0;            // of the step that was run last
+  int64_t before_group_ns_ = 0;       // when everything before that group is done
+  int64_t group_ns_ = 0;              // when what was run of it is
   double step_scale_ = 1;
   uint64_t event_limit_ = UINT64_MAX;
   uint32_t hangs_ = 0;
