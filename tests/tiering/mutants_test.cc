@@ -4,9 +4,9 @@
 
 #include <cstdint>
 
-#include "tests/tiering/mutants/late_pin.h"
-#include "tests/tiering/mutants/lost_completion.h"
-#include "tests/tiering/mutants/slot_leak.h"
+#include "tests/tiering/mutants/late_pin/scheduler.h"
+#include "tests/tiering/mutants/lost_completion/scheduler.h"
+#include "tests/tiering/mutants/slot_leak/scheduler.h"
 #include "tests/tiering/random_run_helper.h"
 #include "tiering/scheduler.h"
 

@@ -216,7 +216,7 @@ TEST_F(PlanJsonTest, RefusesPlansOfOtherPrograms) {
   EXPECT_EQ(CheckPlanFits(other, plan_, "p.json").code(), absl::StatusCode::kFailedPrecondition);
   Plan device = plan_;
   device.placements[1].home = Tier::kDevice;
-  EXPECT_EQ(CheckPlanFits(program_, device, "plan").code(), absl::StatusCode::kUnimplemented);
+  EXPECT_EQ(CheckPlanFits(program_, device, "plan").code(), absl::StatusCode::kInvalidArgument);
 }
 
 }  // namespace
