@@ -80,9 +80,10 @@ def prompt_bound(row, rates, resident):
         seconds.append(passes * crossing / GB / rates["h2d_pinned"])
     if placed["streamed"] and rates.get("disk_read"):
         seconds.append(passes * placed["streamed"] / GB / rates["disk_read"])
-    alone = resident.get((row["model"], row["tokens"]))
-    if alone:
-        seconds.append(row["tokens"] / alone)
+    alone = resident.get(row["model"])
+    if alone:  # prompts of about that length are computed at about that speed
+        nearest = min(alone, key=lambda tokens: abs(tokens - row["tokens"]))
+        seconds.append(row["tokens"] / alone[nearest])
     return row["tokens"] / max(seconds) if seconds else None
 
 
@@ -114,8 +115,10 @@ def add_shares(document):
     for row in rows:
         summarise(row)
     measured = [row for row in rows if "tokens_per_s" in row]
-    resident = {(row["model"], row["tokens"]): row["tokens_per_s"]["median"] for row in measured
-                if row["kind"] == "prompt" and is_resident(row["placement"])}
+    resident = {}  # tok/s of prompts by model and length
+    for row in measured:
+        if row["kind"] == "prompt" and is_resident(row["placement"]):
+            resident.setdefault(row["model"], {})[row["tokens"]] = row["tokens_per_s"]["median"]
     for row in measured:
         if row["kind"] == "decode":
             row["links"] = decode_shares(row, rates)
