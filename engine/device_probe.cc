@@ -305,13 +305,13 @@ absl::StatusOr<DeviceReadRate> ProbeDeviceRead(Device& device, uint64_t bytes, i
   const std::unique_ptr<Stream> stream = device.NewStream();
   WEIR_RETURN_IF_ERROR(stream->status());
   auto& cuda = static_cast<CudaStream&>(*stream);
-  const ReadSumArgs whole = {memory->data(), bytes, reinterpret_cast<uint32_t*>(sum->data())};
-  ReadSumArgs little = whole;
+  const ReadBytesArgs whole = {memory->data(), bytes, reinterpret_cast<uint32_t*>(sum->data())};
+  ReadBytesArgs little = whole;
   little.bytes = std::min<uint64_t>(bytes, 16);
-  const auto seconds_of = [&](const ReadSumArgs& args, int count) {
+  const auto seconds_of = [&](const ReadBytesArgs& args, int count) {
     const RealClock clock;
     const int64_t start_ns = clock.NowNs();
-    for (int i = 0; i < count; ++i) cuda.ops().read_sum(cuda, args);
+    for (int i = 0; i < count; ++i) cuda.ops().read_bytes(cuda, args);
     stream->Wait(stream->Record());
     return std::max(Seconds(clock.NowNs() - start_ns), 1e-9);
   };

@@ -29,14 +29,6 @@ struct GemmArgs {
   uint32_t k;
 };
 
-// *sum += the sum of the 32-bit words of data, modulo 2^32. No op of a model: its time tells how
-// fast memory can be read.
-struct ReadSumArgs {
-  const uint8_t* data;  // 16-byte aligned
-  uint64_t bytes;       // a multiple of 16
-  uint32_t* sum;
-};
-
 // How many threads run a kernel.
 struct LaunchShape {
   uint32_t blocks_x = 1;
@@ -67,7 +59,6 @@ struct CudaOps {
   void (*gated_activation)(CudaStream& stream, const GatedActivationArgs& args);
   void (*add)(CudaStream& stream, const AddArgs& args);
   void (*soft_cap)(CudaStream& stream, const SoftCapArgs& args);
-  void (*read_sum)(CudaStream& stream, const ReadSumArgs& args);
 };
 
 class CudaStream : public Stream {

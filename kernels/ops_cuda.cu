@@ -14,7 +14,6 @@ const CudaOps& Ops() {
       .gated_activation = &GatedActivationCuda,
       .add = &AddCuda,
       .soft_cap = &SoftCapCuda,
-      .read_sum = &ReadSumCuda,
   };
   return kOps;
 }

@@ -223,8 +223,8 @@ def sizes_of(check, setting):
                  sum(plan["overhead_bytes"].values()))
 
 
-def ring_bytes(check):
-    return MIB if check.small else RING
+def ring_bytes(sizes):
+    return min(RING, sizes.weights // 2)
 
 
 def decode_and_prompt(check, name, setting, decode, prompt=0, repetitions=1):
@@ -255,7 +255,7 @@ def run_dram(check, result):
         setting = setting_of(check, model, LONG_PROMPT)
         sizes = sizes_of(check, setting)
         check.need_memory(f"{model} in DRAM", sizes.weights + sizes.dram)
-        hbm = ("--hbm", sizes.hbm + ring_bytes(check))
+        hbm = ("--hbm", sizes.hbm + ring_bytes(sizes))
         for name, in_place in (("copied", "off"), ("in place", "on")):
             placed = dataclasses.replace(setting, options=(*hbm, "--in-place", in_place))
             # Prompts are copied in either case.
@@ -268,7 +268,7 @@ def run_disk_homed(check, result):
     """Weights on disk: read, copied and used at each pass."""
     setting = setting_of(check, "Q4_K", 64)
     sizes = sizes_of(check, setting)
-    options = ("--hbm", sizes.hbm + ring_bytes(check), "--dram", sizes.dram + ring_bytes(check),
+    options = ("--hbm", sizes.hbm + ring_bytes(sizes), "--dram", sizes.dram + ring_bytes(sizes),
                "--in-place", "off")
     placed = dataclasses.replace(setting, options=options)
     arms = decode_and_prompt(check, "Q4_K", placed, 3, repetitions=2)
@@ -282,7 +282,7 @@ def run_mixed(check, result):
         setting = setting_of(check, model, PROMPT)
         sizes = sizes_of(check, setting)
         check.need_memory(f"half of {model} in DRAM", sizes.weights // 2 + sizes.dram)
-        hbm = sizes.hbm + ring_bytes(check) + sizes.weights // 2
+        hbm = sizes.hbm + ring_bytes(sizes) + sizes.weights // 2
         placed = dataclasses.replace(setting, options=("--hbm", hbm))
         arms += decode_and_prompt(check, model, placed, 32, PROMPT)
     run_rounds(check, arms, result, rounds=2)
@@ -292,7 +292,7 @@ def run_mixed70b(check, result):
     """A model that no single memory here holds."""
     setting = setting_of(check, "70b", PROMPT)
     sizes = sizes_of(check, setting)
-    hbm = sizes.hbm + ring_bytes(check) + sizes.weights // 2 if check.small else HBM_OF_70B
+    hbm = sizes.hbm + ring_bytes(sizes) + sizes.weights // 2 if check.small else HBM_OF_70B
     check.need_memory("70b beside 22 GB of HBM", sizes.weights - hbm + sizes.dram)
     placed = dataclasses.replace(setting, options=("--hbm", hbm))
     run_rounds(check, decode_and_prompt(check, "70b Q4_K", placed, 16, PROMPT), result, rounds=2)

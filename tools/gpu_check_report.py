@@ -87,10 +87,6 @@ def prompt_bound(row, rates, resident):
     return row["tokens"] / max(seconds) if seconds else None
 
 
-def is_resident(placement):
-    return placement["hbm"] == placement["weights"]
-
-
 def summarise(row):
     """Medians over the samples of a row; nothing where it has none."""
     samples = row["samples"]
@@ -116,14 +112,15 @@ def add_shares(document):
         summarise(row)
     measured = [row for row in rows if "tokens_per_s" in row]
     resident = {}  # tok/s of prompts by model and length
-    for row in measured:
-        if row["kind"] == "prompt" and is_resident(row["placement"]):
+    for row in parts.get("resident", {}).get("rows", []):
+        if row["kind"] == "prompt" and "tokens_per_s" in row:
             resident.setdefault(row["model"], {})[row["tokens"]] = row["tokens_per_s"]["median"]
     for row in measured:
         if row["kind"] == "decode":
             row["links"] = decode_shares(row, rates)
             continue
-        bound = prompt_bound(row, rates, resident)
+        is_resident = row["placement"]["hbm"] == row["placement"]["weights"]
+        bound = None if is_resident else prompt_bound(row, rates, resident)
         if bound:
             row["bound_tokens_per_s"] = bound
             row["share_of_bound"] = row["tokens_per_s"]["median"] / bound
