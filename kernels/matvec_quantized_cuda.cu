@@ -46,7 +46,7 @@ struct MatVecArgs {
 
 template <typename T>
 WEIR_DEVICE T LoadAt(const void* base, uint32_t offset) {
-  return LoadCached(reinterpret_cast<const T*>(static_cast<const uint8_t*>(base) + offset));
+  return Load(reinterpret_cast<const T*>(static_cast<const uint8_t*>(base) + offset));
 }
 
 // The exact product of a quarter's 16 columns with a token's two planes, kPlaneBase * high + low.
@@ -112,6 +112,7 @@ WEIR_KERNEL(kThreads, BlocksOf(kTokens))
 void MatVecKernel(MatVecArgs args) {
   using F = Format<kDType>;
   using RingStream = StreamOf<kDType>;
+  LetNextBegin();
   const MatMulArgs& m = args.matmul;
   const uint32_t lane = LaneIndex();
   const uint32_t first_row = BlockX() * kWarps + WarpIndex();
@@ -119,6 +120,7 @@ void MatVecKernel(MatVecArgs args) {
   const WeightBytes weight = {m.weight, m.weight + uint64_t{m.rows} * args.row_bytes};
   RingStream stream(weight, args.row_bytes, m.rows, first_row, stride,
                     DynamicShared() + WarpIndex() * RingStream::kBytes);
+  WaitForPrevious();  // weights are under way by now
   const auto* const lane_line = reinterpret_cast<const CudaQuantizedLine*>(m.quantized) + lane / 2;
   const uint32_t lane_column = kQuarterColumns * QuarterOf<F>(lane, 0);
   for (uint32_t row = first_row; row < m.rows; row += stride) {
@@ -160,6 +162,7 @@ void LaunchMatVec(CudaStream& stream, const MatVecArgs& args) {
   const uint64_t most = uint64_t{stream.multiprocessors()} * BlocksOf(kTokens);
   shape.blocks_x = static_cast<uint32_t>(needed < most ? needed : most);
   shape.threads = kThreads;
+  shape.early = true;
   shape.shared_bytes = kWarps * StreamOf<kDType>::kBytes;
   Launch(stream, shape, MatVecKernel<kDType, kTokens>, args);
 }

@@ -14,6 +14,7 @@ const CudaOps& Ops() {
       .gated_activation = &GatedActivationCuda,
       .add = &AddCuda,
       .soft_cap = &SoftCapCuda,
+      .read_bytes = &ReadBytesCuda,
   };
   return kOps;
 }

@@ -18,6 +18,7 @@ void AttentionCuda(CudaStream& stream, const AttentionArgs& args);
 void GatedActivationCuda(CudaStream& stream, const GatedActivationArgs& args);
 void AddCuda(CudaStream& stream, const AddArgs& args);
 void SoftCapCuda(CudaStream& stream, const SoftCapArgs& args);
+void ReadBytesCuda(CudaStream& stream, const ReadBytesArgs& args);
 
 // All of the above, for CudaStream::ops.
 const CudaOps& Ops();
