@@ -6,8 +6,8 @@
 
 // NOLINTBEGIN(readability-identifier-naming): the names are cuBLAS's.
 
-struct cublasContext;
-using cublasHandle_t = cublasContext*;
+struct CublasHandle;
+using cublasHandle_t = CublasHandle*;
 enum cublasStatus_t { CUBLAS_STATUS_SUCCESS };
 enum cublasOperation_t { CUBLAS_OP_N, CUBLAS_OP_T };
 enum cublasComputeType_t { CUBLAS_COMPUTE_32F };
