@@ -8,7 +8,10 @@
 // different streams by different threads. Workers must not enqueue, wait or allocate.
 //
 // An idle worker spins for some 50 microseconds and then sleeps. With more workers than cores
-// nobody spins.
+// nobody spins; CpuDeviceOptions::other_threads counts workers of other devices too.
+//
+// WaitFor occupies the team: until the other device's event has come, no stream of this device
+// runs.
 #ifndef WEIR_KERNELS_CPU_DEVICE_H_
 #define WEIR_KERNELS_CPU_DEVICE_H_
 
@@ -30,6 +33,8 @@ struct CpuDeviceOptions {
   std::string isa;
   uint32_t queue_capacity =
       4096;  // kernels enqueued and not yet run; enqueuing more blocks the host
+  // Busy threads of the process beside these workers, such as those of an emulated accelerator.
+  uint32_t other_threads = 0;
 };
 
 // FailedPrecondition when the CPU lacks AVX2, FMA or F16C; InvalidArgument for a bad option;

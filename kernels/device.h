@@ -6,6 +6,11 @@
 //
 // An accelerator is a device with memory of its own, which host threads must not touch: bytes get
 // there and back by CopyIn and CopyOut. On the CPU device both are plain copies.
+// A stream is used by one host thread at a time; IsComplete, Wait and status by any. WaitFor and
+// the like use both streams.
+//
+// A device that fails while it runs (status) completes whatever is enqueued, so that nobody waits
+// for ever; the results mean nothing then.
 // Contract test: tests/kernels/device_contract_test.cc, run against every Device.
 #ifndef WEIR_KERNELS_DEVICE_H_
 #define WEIR_KERNELS_DEVICE_H_
@@ -14,6 +19,7 @@
 #include <memory>
 #include <string>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "io/base.h"
 
@@ -41,6 +47,9 @@ class Stream {
  public:
   virtual ~Stream() = default;  // waits for all work
   virtual DeviceKind kind() const = 0;
+  // Of the stream since it was made: OK, or why it could not be made, or what failed later. Look
+  // after waiting and before using what was waited for. Any thread; cheap.
+  virtual absl::Status status() const { return absl::OkStatus(); }
 
   // Marks the work enqueued so far.
   virtual Event Record() = 0;
@@ -69,7 +78,8 @@ class PinnedRange {
   virtual ~PinnedRange() = default;
 };
 
-// Of a device's own memory; on the CPU device what this process may still take.
+// Of a device's own memory, within the budget it was made with; on the CPU device the machine's,
+// and what this process may still take.
 struct DeviceMemory {
   uint64_t total_bytes = 0;
   uint64_t free_bytes = 0;
@@ -96,7 +106,7 @@ class Device {
   // Of copies alone, which run beside the kernels of other streams. No op may be called on it.
   virtual std::unique_ptr<Stream> NewCopyStream() = 0;
   // Makes [data, data + bytes) fast to copy from and to. Blocks for the time that pinning takes;
-  // any thread. Memory that is pinned already is refused.
+  // any thread. AlreadyExists when a part of it is pinned already. The device outlives the range.
   virtual absl::StatusOr<std::unique_ptr<PinnedRange>> Pin(uint8_t* data, uint64_t bytes) = 0;
   virtual DeviceMemory memory() const = 0;
 };

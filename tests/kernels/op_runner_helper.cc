@@ -1,10 +1,12 @@
 #include "tests/kernels/op_runner_helper.h"
 
 #include <algorithm>
+#include <cstdio>
 #include <utility>
 
 #include "io/base.h"
 #include "kernels/cpu_device.h"
+#include "kernels/cuda_device.h"
 #ifdef WEIR_HAVE_HOST_GRID
 #include "tests/kernels/host_grid/device.h"
 #endif
@@ -20,6 +22,8 @@ std::vector<std::string> OpDevices() {
 }
 
 bool HaveOpDevice(const std::string& device) {
+  static const bool kHaveCuda = ListCudaDevices().ok();
+  if (device == "Cuda") return kHaveCuda;
   const std::vector<std::string> devices = OpDevices();
   return std::find(devices.begin(), devices.end(), device) != devices.end();
 }
@@ -59,6 +63,14 @@ std::unique_ptr<OpRunner> MakeOpRunner(const std::string& device, uint32_t threa
 #ifdef WEIR_HAVE_HOST_GRID
   if (device == "HostGrid") return std::make_unique<OpRunner>(host_grid::MakeHostGridDevice({}));
 #endif
+  if (device == "Cuda") {
+    CudaDeviceOptions options;
+    options.memory_bytes = 2 * kGiB;
+    auto cuda = MakeCudaDevice(options);
+    if (!cuda.ok()) fprintf(stderr, "%s\n", cuda.status().ToString().c_str());
+    WEIR_CHECK(cuda.ok());
+    return std::make_unique<OpRunner>(*std::move(cuda));
+  }
   WEIR_CHECK(false && "no such device");
   return nullptr;
 }
