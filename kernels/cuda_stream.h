@@ -55,6 +55,7 @@ struct CudaOps {
   void (*rms_norm)(CudaStream& stream, const RmsNormArgs& args);
   void (*rope)(CudaStream& stream, const RopeArgs& args);
   void (*store_kv)(CudaStream& stream, const StoreKvArgs& args);
+  void (*prepare_attention)(CudaStream& stream, const PrepareAttentionArgs& args);
   void (*attention)(CudaStream& stream, const AttentionArgs& args);
   void (*gated_activation)(CudaStream& stream, const GatedActivationArgs& args);
   void (*add)(CudaStream& stream, const AddArgs& args);

@@ -150,6 +150,29 @@ struct StoreKvArgs {
 };
 void StoreKv(Stream& stream, const StoreKvArgs& args);
 
+// All that lies between the projections and attention: RmsNorm of each query and key head where
+// there are weights for it, Rope of both, StoreKv. The same results as those ops, on a CUDA device
+// in one launch, for heads of at most 256 columns.
+struct PrepareAttentionArgs {
+  float* queries;           // [T, heads, key_columns], in place
+  float* keys;              // [T, kv_heads, key_columns]; what it holds afterwards is unspecified
+  const float* values;      // [T, kv_heads, value_columns]
+  uint64_t stride;          // of all three, floats from token to token
+  const float* query_norm;  // [key_columns], or null: no norm
+  const float* key_norm;    // likewise
+  float norm_epsilon;
+  const float* inverse_frequency;  // [rotary_columns / 2]
+  uint32_t rotary_columns;
+  float magnitude;
+  RopeLayout rope;
+  uint8_t* const* pages;
+  const int32_t* positions;  // [T]
+  uint32_t tokens;
+  uint32_t heads;
+  KvLayout layout;
+};
+void PrepareAttention(Stream& stream, const PrepareAttentionArgs& args);
+
 // Causal attention over the pages with an online softmax: token t attends to positions p with
 // max(0, positions[t] - window + 1) <= p <= positions[t] (window 0: from 0). Scores are scaled,
 // then, if soft_cap > 0, soft_cap * tanh(score / soft_cap). Query head h reads KV head h / (heads /

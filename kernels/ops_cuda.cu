@@ -10,6 +10,7 @@ const CudaOps& Ops() {
       .rms_norm = &RmsNormCuda,
       .rope = &RopeCuda,
       .store_kv = &StoreKvCuda,
+      .prepare_attention = &PrepareAttentionCuda,
       .attention = &AttentionCuda,
       .gated_activation = &GatedActivationCuda,
       .add = &AddCuda,

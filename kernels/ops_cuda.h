@@ -14,6 +14,7 @@ void EmbedRowsCuda(CudaStream& stream, const EmbedRowsArgs& args);
 void RmsNormCuda(CudaStream& stream, const RmsNormArgs& args);
 void RopeCuda(CudaStream& stream, const RopeArgs& args);
 void StoreKvCuda(CudaStream& stream, const StoreKvArgs& args);
+void PrepareAttentionCuda(CudaStream& stream, const PrepareAttentionArgs& args);
 void AttentionCuda(CudaStream& stream, const AttentionArgs& args);
 void GatedActivationCuda(CudaStream& stream, const GatedActivationArgs& args);
 void AddCuda(CudaStream& stream, const AddArgs& args);
