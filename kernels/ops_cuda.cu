@@ -4,9 +4,9 @@ namespace weir::WEIR_CUDA_NAMESPACE {
 
 const CudaOps& Ops() {
   static constexpr CudaOps kOps = {
-      .quantize_activations = nullptr,
-      .mat_mul = nullptr,
-      .embed_rows = nullptr,
+      .quantize_activations = &QuantizeActivationsCuda,
+      .mat_mul = &MatMulCuda,
+      .embed_rows = &EmbedRowsCuda,
       .rms_norm = &RmsNormCuda,
       .rope = &RopeCuda,
       .store_kv = &StoreKvCuda,
