@@ -108,10 +108,13 @@ WEIR_DEVICE float BitsToFloat(uint32_t bits);
 WEIR_DEVICE uint32_t FloatToBits(float value);
 WEIR_DEVICE float HalfToFloat(uint16_t half);
 WEIR_DEVICE uint16_t FloatToHalf(float value);  // nearest, ties to even; too large: infinity
+// Two at once: `low` in the lower half of the word.
+WEIR_DEVICE uint32_t FloatsToHalves(float low, float high);
 WEIR_DEVICE float BFloatToFloat(uint16_t bfloat);
 WEIR_DEVICE int32_t RoundToInt(float value);  // nearest, ties to even; NaN: 0
 WEIR_DEVICE float Fma(float a, float b, float c);
 WEIR_DEVICE float Exp(float value);   // 2 ulp
+WEIR_DEVICE float Exp2(float value);  // 2 ulp; exact for 0 and for infinities
 WEIR_DEVICE float Tanh(float value);  // 2 ulp
 WEIR_DEVICE float SquareRoot(float value);
 WEIR_DEVICE void SinCos(float angle, float* sine, float* cosine);  // radians of any size; 2 ulp

@@ -133,6 +133,9 @@ inline uint16_t FloatToHalf(float value) {
   const uint32_t rounded = magnitude + 0xFFF + ((magnitude >> 13) & 1);
   return static_cast<uint16_t>(sign | ((rounded - 0x38000000) >> 13));
 }
+inline uint32_t FloatsToHalves(float low, float high) {
+  return FloatToHalf(low) | uint32_t{FloatToHalf(high)} << 16;
+}
 inline float BFloatToFloat(uint16_t bfloat) { return BitsToFloat(uint32_t{bfloat} << 16); }
 inline int32_t RoundToInt(float value) {
   if (std::isnan(value)) return 0;
@@ -142,6 +145,7 @@ inline int32_t RoundToInt(float value) {
 }
 inline float Fma(float a, float b, float c) { return std::fma(a, b, c); }
 inline float Exp(float value) { return std::exp(value); }
+inline float Exp2(float value) { return std::exp2(value); }
 inline float Tanh(float value) { return std::tanh(value); }
 inline float SquareRoot(float value) { return std::sqrt(value); }
 inline void SinCos(float angle, float* sine, float* cosine) {

@@ -67,10 +67,12 @@ struct CudaOps {
   void (*rms_norm)(CudaStream& stream, const RmsNormArgs& args);
   void (*rope)(CudaStream& stream, const RopeArgs& args);
   void (*store_kv)(CudaStream& stream, const StoreKvArgs& args);
+  void (*prepare_attention)(CudaStream& stream, const PrepareAttentionArgs& args);
   void (*attention)(CudaStream& stream, const AttentionArgs& args);
   void (*gated_activation)(CudaStream& stream, const GatedActivationArgs& args);
   void (*add)(CudaStream& stream, const AddArgs& args);
   void (*soft_cap)(CudaStream& stream, const SoftCapArgs& args);
+  void (*top_logits)(CudaStream& stream, const TopLogitsArgs& args);
   void (*read_bytes)(CudaStream& stream, const ReadBytesArgs& args);  // for measuring
 };
 
