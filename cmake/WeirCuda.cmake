@@ -55,7 +55,8 @@ if(WEIR_HAVE_CUDA)
 endif()
 
 # weir_cuda_kernels(TARGET [FOLDER]): the folder's *.cu, compiled by nvcc and made part of it. They
-# are a target of their own because tools that read compile_commands.json do not know nvcc's options.
+# are a target of their own because tools that read compile_commands.json do not know nvcc's
+# options.
 function(weir_cuda_kernels target)
   file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/${ARGV1}/*.cu)
   if(NOT WEIR_HAVE_CUDA OR NOT sources)

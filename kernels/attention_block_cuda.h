@@ -29,34 +29,49 @@ namespace weir::WEIR_CUDA_NAMESPACE {
 
 // ---- one warp's part of a tile
 
-// scores[n]: as MatrixProduct gives them, of positions 8n to 8n + 7 of the warp's part.
+template <uint32_t kCount>
+WEIR_DEVICE void SetZero(float (&sums)[kCount][4]) {
+  WEIR_UNROLL
+  for (uint32_t n = 0; n < kCount; ++n) {
+    WEIR_UNROLL
+    for (uint32_t i = 0; i < 4; ++i) sums[n][i] = 0;
+  }
+}
+
+// scores[n]: as MatrixProduct gives them, of positions 8n to 8n + 7 of the warp's part. The
+// products of the queries' rests have sums of their own, so that half as many wait for each other.
 template <typename Shape>
 WEIR_DEVICE void ScoreTile(const AttentionCall& call, const uint16_t* queries,
                            const uint16_t* rests, const uint16_t* keys,
                            float (&scores)[Shape::kPartPositions / 8][4]) {
+  constexpr uint32_t kTiles = Shape::kPartPositions / 8;
+  // Of many positions the products are enough to keep the units busy, and registers are short.
+  constexpr bool kApart = kTiles <= 2;
   const uint32_t stride = SharedStride(call.key_padded);
   const uint32_t lane = LaneIndex();
   const uint32_t query_at = (lane % 16) * stride + lane / 16 * 8;
   const uint32_t key_at = (lane % 8 + lane / 16 * 8) * stride + lane / 8 % 2 * 8;
-  WEIR_UNROLL
-  for (uint32_t n = 0; n < Shape::kPartPositions / 8; ++n) {
-    WEIR_UNROLL
-    for (uint32_t i = 0; i < 4; ++i) scores[n][i] = 0;
-  }
+  float apart[kTiles][4];  // unused, and no registers, where not kApart
+  SetZero(scores);
+  SetZero(apart);
   for (uint32_t k = 0; k < call.key_padded; k += 16) {
     uint32_t whole[4], rest[4];
     LoadMatrices(whole, queries + query_at + k);
     LoadMatrices(rest, rests + query_at + k);
     WEIR_UNROLL
-    for (uint32_t n = 0; n < Shape::kPartPositions / 8; n += 2) {
+    for (uint32_t n = 0; n < kTiles; n += 2) {
       uint32_t both[4];
       LoadMatrices(both, keys + key_at + n * 8 * stride + k);
       const uint32_t first[2] = {both[0], both[1]}, second[2] = {both[2], both[3]};
-      MatrixProduct(scores[n], rest, first);
-      MatrixProduct(scores[n + 1], rest, second);
+      MatrixProduct(kApart ? apart[n] : scores[n], rest, first);
+      MatrixProduct(kApart ? apart[n + 1] : scores[n + 1], rest, second);
       MatrixProduct(scores[n], whole, first);
       MatrixProduct(scores[n + 1], whole, second);
     }
+  }
+  if constexpr (kApart) {
+    WEIR_UNROLL
+    for (uint32_t i = 0; i < 4 * kTiles; ++i) scores[i / 4][i % 4] += apart[i / 4][i % 4];
   }
 }
 
@@ -78,11 +93,7 @@ WEIR_DEVICE void StartState(const RowInfo* info, WarpState<Shape>& state) {
     state.base[h] = kNegativeInfinity;
     state.sum[h] = 0;
   }
-  WEIR_UNROLL
-  for (uint32_t n = 0; n < Shape::kColumns / 8; ++n) {
-    WEIR_UNROLL
-    for (uint32_t i = 0; i < 4; ++i) state.weighted[n][i] = 0;
-  }
+  SetZero(state.weighted);
 }
 
 // Sums of products become scores times log2 e, minus infinity where a row does not look. `first` is

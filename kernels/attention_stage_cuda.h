@@ -182,35 +182,51 @@ WEIR_DEVICE void StageQueries(const AttentionCall& call, const RowTile& tile,
   }
 }
 
+// Where keys or values of one KV head lie.
+struct HeadRows {
+  uint64_t before;  // elements of a page before the first position's row of this head
+  uint64_t stride;  // elements from position to position
+  uint32_t columns;
+};
+WEIR_DEVICE HeadRows RowsOf(const KvLayout& layout, uint32_t kv_head, bool values) {
+  const uint32_t columns = values ? layout.value_columns : layout.key_columns;
+  const uint64_t keys = uint64_t{layout.page_tokens} * layout.kv_heads * layout.key_columns;
+  return {(values ? keys : 0) + uint64_t{kv_head} * columns, uint64_t{layout.kv_heads} * columns,
+          columns};
+}
+WEIR_DEVICE const uint16_t* RowAt(const AttentionArgs& args, const HeadRows& rows,
+                                  uint32_t position) {
+  const uint32_t page_tokens = args.layout.page_tokens;
+  const uint8_t* const page = LoadCached(args.pages + position / page_tokens);
+  return reinterpret_cast<const uint16_t*>(page) + rows.before +
+         position % page_tokens * rows.stride;
+}
+
 // Positions [first, first + kTile) of the keys or values of one KV head; zeros for those outside
 // [begin, end), which are not read, and for the padding. Eight threads a position, 16 bytes each.
+// One of the tile's positions at least is inside.
 template <typename Shape>
 WEIR_DEVICE void StageTile(const AttentionCall& call, uint32_t kv_head, bool values, uint32_t first,
                            uint32_t begin, uint32_t end, uint16_t* tile) {
   constexpr uint32_t kLanes = 8;
   constexpr uint32_t kWord = 8;  // halves in 16 bytes
-  const KvLayout& layout = call.args.layout;
-  const uint32_t columns = values ? layout.value_columns : layout.key_columns;
+  const HeadRows rows = RowsOf(call.args.layout, kv_head, values);
   const uint32_t padded = values ? call.value_padded : call.key_padded;
-  const uint64_t before =
-      values ? uint64_t{layout.page_tokens} * layout.kv_heads * layout.key_columns : 0;
+  // Divisions by the page's length take longer than all else here.
+  const bool one_page = call.args.layout.page_tokens % Shape::kTile == 0;
+  const uint16_t* const first_row = one_page ? RowAt(call.args, rows, first) : nullptr;
   for (uint32_t r = ThreadIndex() / kLanes; r < Shape::kTile; r += kAttentionThreads / kLanes) {
-    const uint32_t position = first + r;
-    const bool inside = position >= begin && position < end;
+    const bool inside = first + r >= begin && first + r < end;
     const uint16_t* from = nullptr;
-    if (inside) {
-      const uint8_t* const page = LoadCached(call.args.pages + position / layout.page_tokens);
-      const uint64_t row = uint64_t{position % layout.page_tokens} * layout.kv_heads + kv_head;
-      from = reinterpret_cast<const uint16_t*>(page) + before + row * columns;
-    }
+    if (inside) from = one_page ? first_row + r * rows.stride : RowAt(call.args, rows, first + r);
     uint16_t* const to = tile + r * SharedStride(padded);
     for (uint32_t c = ThreadIndex() % kLanes * kWord; c < padded; c += kLanes * kWord) {
-      if (!inside || c >= columns) {
+      if (!inside || c >= rows.columns) {
         *reinterpret_cast<Words4*>(to + c) = {0, 0, 0, 0};
       } else if (call.aligned) {
         CopyAsync16(to + c, from + c, 16);
       } else {
-        for (uint32_t i = c; i < c + kWord; ++i) to[i] = i < columns ? from[i] : uint16_t{0};
+        for (uint32_t i = c; i < c + kWord; ++i) to[i] = i < rows.columns ? from[i] : uint16_t{0};
       }
     }
   }

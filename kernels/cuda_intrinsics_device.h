@@ -21,6 +21,17 @@ WEIR_DEVICE uint32_t BlockY() { return blockIdx.y; }
 WEIR_DEVICE uint32_t BlockCountX() { return gridDim.x; }
 WEIR_DEVICE uint32_t BlockCountY() { return gridDim.y; }
 
+WEIR_DEVICE void WaitForPrevious() {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.wait;\n" ::: "memory");
+#endif
+}
+WEIR_DEVICE void LetNextBegin() {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.launch_dependents;\n" ::: "memory");
+#endif
+}
+
 WEIR_DEVICE uint8_t* DynamicShared() {
   extern __shared__ Words4 weir_dynamic_shared[];
   return reinterpret_cast<uint8_t*>(weir_dynamic_shared);
@@ -55,6 +66,12 @@ template <>
 struct BuiltIn<16> {
   using Type = uint4;
 };
+template <typename T>
+WEIR_DEVICE T Load(const T* from) {
+  using Word = typename BuiltIn<sizeof(T)>::Type;
+  const Word word = *reinterpret_cast<const Word*>(from);
+  return *reinterpret_cast<const T*>(&word);
+}
 template <typename T>
 WEIR_DEVICE T LoadCached(const T* from) {
   using Word = typename BuiltIn<sizeof(T)>::Type;

@@ -22,6 +22,9 @@ inline uint32_t BlockY() { return Position().block_y; }
 inline uint32_t BlockCountX() { return Position().blocks_x; }
 inline uint32_t BlockCountY() { return Position().blocks_y; }
 
+inline void WaitForPrevious() { NoteWaitForPrevious(); }
+inline void LetNextBegin() {}
+
 inline uint8_t* DynamicShared() { return DynamicSharedMemory(); }
 inline void SyncBlock() { WaitForBlock(); }
 inline void SyncWarp() { Exchange(Collective::kSync, nullptr, 0); }
@@ -48,10 +51,14 @@ inline void CheckAligned(const void* address, uint64_t alignment) {
   WEIR_CHECK(reinterpret_cast<uintptr_t>(address) % alignment == 0);
 }
 template <typename T>
-T LoadCached(const T* from) {
+T Load(const T* from) {
   static_assert(sizeof(T) == 4 || sizeof(T) == 8 || sizeof(T) == 16);
   CheckAligned(from, sizeof(T));
   return *from;
+}
+template <typename T>
+T LoadCached(const T* from) {
+  return Load(from);
 }
 template <typename T>
 T LoadOnce(const T* from) {

@@ -3,6 +3,7 @@
 #include "io/base.h"
 #include "kernels/cuda_intrinsics.h"
 #include "kernels/cuda_launch.h"
+#include "kernels/head_columns_cuda.h"
 #include "kernels/ops_cuda.h"
 
 namespace weir::WEIR_CUDA_NAMESPACE {
@@ -10,13 +11,6 @@ namespace {
 
 constexpr uint32_t kThreads = 256;
 constexpr uint32_t kQuad = 4;
-
-// Beyond float16's range: its largest, since an infinity in a page would turn every later token
-// into NaN.
-WEIR_DEVICE uint32_t StoredHalf(float value) {
-  const float most = 65504.0f;
-  return FloatToHalf(value > most ? most : value < -most ? -most : value);
-}
 
 // One token's row of keys or of values.
 WEIR_DEVICE void StoreRow(const float* from, uint8_t* to, uint32_t elements, bool quads) {

@@ -36,6 +36,9 @@ void Rope(Stream& stream, const RopeArgs& args) { Dispatch(stream, args, RopeCpu
 void StoreKv(Stream& stream, const StoreKvArgs& args) {
   Dispatch(stream, args, StoreKvCpu, &CudaOps::store_kv);
 }
+void PrepareAttention(Stream& stream, const PrepareAttentionArgs& args) {
+  Dispatch(stream, args, PrepareAttentionCpu, &CudaOps::prepare_attention);
+}
 void Attention(Stream& stream, const AttentionArgs& args) {
   Dispatch(stream, args, AttentionCpu, &CudaOps::attention);
 }

@@ -18,6 +18,7 @@ void EmbedRowsCpu(CpuStream& stream, const EmbedRowsArgs& args);
 void RmsNormCpu(CpuStream& stream, const RmsNormArgs& args);
 void RopeCpu(CpuStream& stream, const RopeArgs& args);
 void StoreKvCpu(CpuStream& stream, const StoreKvArgs& args);
+void PrepareAttentionCpu(CpuStream& stream, const PrepareAttentionArgs& args);
 void AttentionCpu(CpuStream& stream, const AttentionArgs& args);
 void GatedActivationCpu(CpuStream& stream, const GatedActivationArgs& args);
 void AddCpu(CpuStream& stream, const AddArgs& args);

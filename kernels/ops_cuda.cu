@@ -10,11 +10,13 @@ const CudaOps& Ops() {
       .rms_norm = &RmsNormCuda,
       .rope = &RopeCuda,
       .store_kv = &StoreKvCuda,
+      .prepare_attention = &PrepareAttentionCuda,
       .attention = &AttentionCuda,
       .gated_activation = &GatedActivationCuda,
       .add = &AddCuda,
       .soft_cap = &SoftCapCuda,
       .top_logits = &TopLogitsCuda,
+      .read_bytes = &ReadBytesCuda,
   };
   return kOps;
 }

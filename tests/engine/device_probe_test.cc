@@ -9,6 +9,7 @@
 
 #include "io/base.h"
 #include "kernels/cpu_device.h"
+#include "kernels/cuda_device.h"
 #include "kernels/emulated_device.h"
 
 namespace weir {
@@ -170,6 +171,26 @@ TEST_F(DeviceProbe, Refusals) {
               absl::StatusCode::kInvalidArgument)
         << i;
   }
+}
+
+TEST_F(DeviceProbe, OnlyMemoryOfItsOwnIsRead) {
+  EXPECT_EQ(ProbeDeviceRead(*device_, kMiB, 1).status().code(), absl::StatusCode::kUnimplemented);
+  const auto result = ProbeDevice(*device_, SmallOptions(), nullptr);
+  ASSERT_TRUE(result.ok()) << result.status();
+  EXPECT_FALSE(result->device_read.has_value());
+}
+
+// On a real one.
+TEST(DeviceProbeGpu, ReadsAndCopies) {
+  const auto device = MakeCudaDevice(CudaDeviceOptions());
+  if (!device.ok()) GTEST_SKIP() << device.status();
+  DeviceProbeOptions options = SmallOptions();
+  options.device_read_bytes = 256 * kMiB;
+  const auto result = ProbeDevice(**device, options, nullptr);
+  ASSERT_TRUE(result.ok()) << result.status();
+  ASSERT_TRUE(result->device_read.has_value());
+  EXPECT_GT(result->device_read->low_bytes_per_s, 0);
+  EXPECT_GT(result->launch_s, 0);
 }
 
 TEST_F(DeviceProbe, MemoryThatIsNotThereIsAnError) {

@@ -50,6 +50,8 @@ GpuProbe SomeProbe() {
   probe.result.copies = {cell};
   probe.result.both_ways = {4e9, 4e9, 4e9};
   probe.result.dram_read = {9e9, 8e9, 10e9};
+  probe.result.device_read = RateSpread{3e12, 2.9e12, 3.1e12};
+  probe.result.launch_s = 2.5e-6;
   probe.result.pinning = {{kGiB, true, 5, 0.25, 0.5}};
   return probe;
 }
@@ -69,32 +71,35 @@ TEST(ProbeGpuCommand, TableAndJsonSayTheSame) {
   EXPECT_EQ(copy["low_gb_per_s"], 2.25);
   EXPECT_EQ(document["both_ways"]["gb_per_s"], 4.0);
   EXPECT_EQ(document["dram_read"]["threads"], 5);
+  EXPECT_EQ(document["hbm_read"]["gb_per_s"], 3000.0);
+  EXPECT_DOUBLE_EQ(document["hbm_read"]["launch_us"].get<double>(), 2.5);
   EXPECT_EQ(document["pinning"][0]["pin_s"], 0.5);
   const std::string text = GpuProbeToText(probe);
   EXPECT_THAT(text, HasSubstr("a device: 4.0 GiB of memory, 3.0 GiB free"));
   EXPECT_THAT(text, HasSubstr("2.50  (2.25 to 2.75)"));
+  EXPECT_THAT(text, HasSubstr("3000.00  (2900.00 to 3100.00)"));
+  EXPECT_THAT(text, HasSubstr("a kernel that does nothing: 2.50 us"));
   EXPECT_THAT(text, HasSubstr("0.250 s touching with 5 threads, 0.500 s pinning"));
 }
 
 TEST(ProbeGpuCommand, EmulatedFiguresAreMarked) {
   GpuProbe probe = SomeProbe();
   probe.is_emulated = true;
+  probe.result.device_read.reset();
   EXPECT_EQ(GpuProbeToJson(probe)["emulated"], true);
+  EXPECT_TRUE(GpuProbeToJson(probe)["hbm_read"].is_null());
   EXPECT_THAT(GpuProbeToText(probe), HasSubstr("nothing here tells of a GPU"));
 }
 
 TEST(ProbeGpuCommand, RefusalsNameTheOption) {
   ProbeGpuOptions options;
-  options.device = "tpu";
+  options.device.device = "tpu";
   EXPECT_THAT(std::string(RunProbeGpu(options).message()), HasSubstr("'tpu'"));
-  options.device = "cuda:one";
-  EXPECT_THAT(std::string(RunProbeGpu(options).message()), HasSubstr("'cuda:one'"));
-  options.device = "emulated";
-  options.link_h2d = "fast";
+  options.device.device = "cpu";
+  EXPECT_THAT(std::string(RunProbeGpu(options).message()), HasSubstr("--device cpu"));
+  options.device.device = "emulated";
+  options.device.link_h2d = "fast";
   EXPECT_THAT(std::string(RunProbeGpu(options).message()), HasSubstr("--link-h2d"));
-  options.link_h2d = "1GB/s";
-  options.link_latency = "soon";
-  EXPECT_THAT(std::string(RunProbeGpu(options).message()), HasSubstr("--link-latency"));
 }
 
 }  // namespace
