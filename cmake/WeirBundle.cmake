@@ -6,6 +6,7 @@
 option(WEIR_BUNDLE "Link archives instead of shared libraries, for tools/bundle" OFF)
 if(WEIR_BUNDLE)
   set(CMAKE_FIND_LIBRARY_SUFFIXES .a .so)
+  set(Boost_USE_STATIC_LIBS ON)
   set(CMAKE_BUILD_WITH_INSTALL_RPATH ON)
   set(CMAKE_INSTALL_RPATH "$ORIGIN/../lib")
 endif()

@@ -54,8 +54,9 @@ if(WEIR_HAVE_CUDA)
                  "${CMAKE_CUDA_ARCHITECTURES}")
 endif()
 
-# weir_cuda_kernels(TARGET [FOLDER]): the folder's *.cu, compiled by nvcc and made part of it. They are
-# a target of their own because tools that read compile_commands.json do not know nvcc's options.
+# weir_cuda_kernels(TARGET [FOLDER]): the folder's *.cu, compiled by nvcc and made part of it. They
+# are a target of their own because tools that read compile_commands.json do not know nvcc's
+# options.
 function(weir_cuda_kernels target)
   file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/${ARGV1}/*.cu)
   if(NOT WEIR_HAVE_CUDA OR NOT sources)

@@ -11,6 +11,7 @@
 #include "absl/strings/str_cat.h"
 #include "engine/hardware_probe.h"
 #include "io/clock.h"
+#include "kernels/cuda_stream.h"
 #include "kernels/host_memory.h"
 
 namespace weir {
@@ -19,8 +20,10 @@ namespace {
 constexpr uint64_t kPageBytes = 4096;
 constexpr uint64_t kHugePageBytes = 2 * kMiB;
 constexpr uint64_t kFewestQueued = 4;
-constexpr uint64_t kMostQueued = 1024;  // a device's queue holds more
-constexpr double kDramShare = 0.05;     // of the time; what is left of it is for the copies
+constexpr uint64_t kMostQueued = 256;  // a device's queue holds more
+constexpr int64_t kDeviceReadNs = 100'000'000;
+constexpr int kLaunches = 2000;
+constexpr double kDramShare = 0.05;  // of the time; what is left of it is for the copies
 
 double Seconds(int64_t ns) { return static_cast<double>(ns) * 1e-9; }
 
@@ -199,6 +202,29 @@ class Rounds {
   size_t done_ = 0;
 };
 
+// The options' memory where that is free, rounded down to whole words of the kernel.
+uint64_t DeviceReadBytes(const Device& device, const DeviceProbeOptions& options) {
+  const uint64_t most = device.memory().free_bytes / 4;
+  return AlignDown(std::min(options.device_read_bytes, most), kPageBytes);
+}
+
+absl::Status DeviceReads(Device& device, const DeviceProbeOptions& options, Rounds* rounds,
+                         DeviceProbeResult* result) {
+  if (device.kind() != DeviceKind::kCuda) return absl::OkStatus();
+  std::vector<double> rates, launches;
+  for (int round = 0; round < options.rounds; ++round) {
+    WEIR_ASSIGN_OR_RETURN(const DeviceReadRate rate,
+                          ProbeDeviceRead(device, DeviceReadBytes(device, options), kDeviceReadNs));
+    rates.push_back(rate.bytes_per_s);
+    launches.push_back(rate.launch_s);
+    WEIR_RETURN_IF_ERROR(rounds->Step());
+  }
+  result->device_read = SpreadOf(rates);
+  std::sort(launches.begin(), launches.end());
+  result->launch_s = launches[launches.size() / 2];
+  return absl::OkStatus();
+}
+
 // Keeps the costs that are the median by their sum.
 absl::StatusOr<std::vector<PinCost>> PinningCosts(Device& device, const DeviceProbeOptions& options,
                                                   Rounds* rounds) {
@@ -267,6 +293,38 @@ absl::StatusOr<CopyRate> ProbeBothWays(Stream& in, const CopyMemory& in_memory, 
   return RateOf(copies, copies * bytes, end_ns - start_ns);
 }
 
+absl::StatusOr<DeviceReadRate> ProbeDeviceRead(Device& device, uint64_t bytes, int64_t limit_ns) {
+  if (device.kind() != DeviceKind::kCuda) {
+    return absl::UnimplementedError(
+        absl::StrCat(device.name(), " has no memory of its own that kernels read"));
+  }
+  WEIR_ASSIGN_OR_RETURN(const std::unique_ptr<Buffer> memory,
+                        device.Allocate(bytes, kPageBytes, Touch::kNow));
+  WEIR_ASSIGN_OR_RETURN(const std::unique_ptr<Buffer> sum,
+                        device.Allocate(sizeof(uint32_t), kPageBytes, Touch::kNow));
+  const std::unique_ptr<Stream> stream = device.NewStream();
+  WEIR_RETURN_IF_ERROR(stream->status());
+  auto& cuda = static_cast<CudaStream&>(*stream);
+  const ReadBytesArgs whole = {memory->data(), bytes, reinterpret_cast<uint32_t*>(sum->data())};
+  ReadBytesArgs little = whole;
+  little.bytes = std::min<uint64_t>(bytes, 16);
+  const auto seconds_of = [&](const ReadBytesArgs& args, int count) {
+    const RealClock clock;
+    const int64_t start_ns = clock.NowNs();
+    for (int i = 0; i < count; ++i) cuda.ops().read_bytes(cuda, args);
+    stream->Wait(stream->Record());
+    return std::max(Seconds(clock.NowNs() - start_ns), 1e-9);
+  };
+  const double first_s = seconds_of(whole, 1) + seconds_of(little, 1);  // loads the kernel, too
+  const double again_s = std::min(first_s, seconds_of(whole, 1));
+  const int count = static_cast<int>(std::clamp(Seconds(limit_ns) / again_s, 2.0, 1e4));
+  DeviceReadRate rate;
+  rate.bytes_per_s = static_cast<double>(bytes) * count / seconds_of(whole, count);
+  rate.launch_s = seconds_of(little, kLaunches) / kLaunches;
+  WEIR_RETURN_IF_ERROR(stream->status());
+  return rate;
+}
+
 absl::StatusOr<PinCost> ProbePinning(Device& device, uint64_t bytes, bool touch, uint32_t threads) {
   if (bytes == 0 || threads == 0) {
     return absl::InvalidArgumentError("pinning: at least one byte and one thread");
@@ -291,7 +349,9 @@ absl::StatusOr<DeviceProbeResult> ProbeDevice(Device& device, const DeviceProbeO
   DeviceProbeResult result;
   result.copies = CellsOf(options);
   const size_t visits = static_cast<size_t>(options.rounds) * (result.copies.size() + 2);
-  Rounds rounds(progress, visits + (options.pin_bytes > 0 ? 2 * options.rounds : 0));
+  const bool reads_device = device.kind() == DeviceKind::kCuda;
+  const int others = (options.pin_bytes > 0 ? 2 : 0) + (reads_device ? 1 : 0);
+  Rounds rounds(progress, visits + static_cast<size_t>(options.rounds * others));
   const auto dram_ns =
       static_cast<int64_t>(kDramShare * static_cast<double>(options.limit_ns)) / options.rounds;
   const int64_t cell_ns = (options.limit_ns - dram_ns * options.rounds) /
@@ -326,6 +386,7 @@ absl::StatusOr<DeviceProbeResult> ProbeDevice(Device& device, const DeviceProbeO
   }
   result.both_ways = SpreadOf(both_rates);
   result.dram_read = SpreadOf(dram_rates);
+  WEIR_RETURN_IF_ERROR(DeviceReads(device, options, &rounds, &result));
   WEIR_ASSIGN_OR_RETURN(result.pinning, PinningCosts(device, options, &rounds));
   return result;
 }

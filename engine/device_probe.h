@@ -1,7 +1,7 @@
 // What an accelerator's links deliver, measured the way the engine uses them: copies of one size
 // between host memory and the device's, one after the other or queued back to back, from pinned and
 // from ordinary memory, in one direction or both; and what pinning costs. The device's own memory
-// is measured by a kernel (kernels/cuda_probe.h), host memory by hardware_probe.h.
+// is read by a kernel (kernels/cuda_stream.h), host memory by threads (hardware_probe.h).
 //
 // These calls block for about the time they are given. One thread; the device is used by nobody
 // else meanwhile, or the figures are of both.
@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string_view>
 #include <vector>
 
@@ -26,7 +27,7 @@ enum class CopyMode : uint8_t {
   kOneAtATime,  // the host waits for each
   kQueued,      // enqueued ahead, up to kMostQueuedBytes and never fewer than 4
 };
-inline constexpr uint64_t kMostQueuedBytes = 256 * kMiB;
+inline constexpr uint64_t kMostQueuedBytes = 64 * kMiB;
 
 std::string_view CopyDirectionName(CopyDirection direction);  // "h2d", "d2h"
 std::string_view CopyModeName(CopyMode mode);                 // "single", "queued"
@@ -71,6 +72,16 @@ struct PinCost {
   double pin_s = 0;
 };
 
+// Of a CUDA device's own memory, by a kernel that does nothing else.
+struct DeviceReadRate {
+  double bytes_per_s = 0;  // over memory larger than the caches
+  double launch_s = 0;     // from one kernel to the next, of many that have nothing to do
+};
+
+// Of `bytes` of the device's memory, taken for this call. Other devices: Unimplemented, there is
+// nothing of their own to measure.
+absl::StatusOr<DeviceReadRate> ProbeDeviceRead(Device& device, uint64_t bytes, int64_t limit_ns);
+
 // Maps memory, touches its pages with `threads` or not at all (then pinning has to), and pins it.
 absl::StatusOr<PinCost> ProbePinning(Device& device, uint64_t bytes, bool touch, uint32_t threads);
 
@@ -91,18 +102,21 @@ struct DeviceProbeOptions {
   std::vector<uint64_t> copy_bytes = {64 * kKiB, 256 * kKiB, 1 * kMiB,  2 * kMiB,  4 * kMiB,
                                       8 * kMiB,  16 * kMiB,  64 * kMiB, 256 * kMiB};
   std::vector<uint64_t> pageable_bytes = {1 * kMiB, 16 * kMiB, 256 * kMiB};
-  uint64_t both_ways_bytes = 16 * kMiB;  // of each copy
-  uint64_t memory_bytes = 512 * kMiB;    // in each direction, of the host and of the device each
-  uint64_t pin_bytes = 1 * kGiB;         // 0: the cost of pinning is not measured
-  uint32_t threads = 1;                  // that touch memory and read DRAM
-  int64_t limit_ns = 10'000'000'000;     // for all, about
+  uint64_t both_ways_bytes = 16 * kMiB;   // of each copy
+  uint64_t memory_bytes = 512 * kMiB;     // in each direction, of the host and of the device each
+  uint64_t device_read_bytes = 4 * kGiB;  // of a CUDA device; at most a quarter of what is free
+  uint64_t pin_bytes = 1 * kGiB;          // 0: the cost of pinning is not measured
+  uint32_t threads = 1;                   // that touch memory and read DRAM
+  int64_t limit_ns = 10'000'000'000;      // for all, about
   int rounds = 3;
 };
 
 struct DeviceProbeResult {
-  std::vector<CopyCell> copies;  // pinned, then pageable ones, by size, direction and mode
-  RateSpread both_ways;          // of both directions together
-  RateSpread dram_read;          // by `threads`, of the copies' own host memory
+  std::vector<CopyCell> copies;           // pinned, then pageable ones, by size, direction and mode
+  RateSpread both_ways;                   // of both directions together
+  RateSpread dram_read;                   // by `threads`, of the copies' own host memory
+  std::optional<RateSpread> device_read;  // of a CUDA device
+  double launch_s = 0;                    // of these the median; 0: not measured
   std::vector<PinCost> pinning;  // touched and not; medians of the rounds by time of both steps
 };
 

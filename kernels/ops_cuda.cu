@@ -4,16 +4,19 @@ namespace weir::WEIR_CUDA_NAMESPACE {
 
 const CudaOps& Ops() {
   static constexpr CudaOps kOps = {
-      .quantize_activations = nullptr,
-      .mat_mul = nullptr,
-      .embed_rows = nullptr,
+      .quantize_activations = &QuantizeActivationsCuda,
+      .mat_mul = &MatMulCuda,
+      .embed_rows = &EmbedRowsCuda,
       .rms_norm = &RmsNormCuda,
-      .rope = nullptr,
-      .store_kv = nullptr,
-      .attention = nullptr,
+      .rope = &RopeCuda,
+      .store_kv = &StoreKvCuda,
+      .prepare_attention = &PrepareAttentionCuda,
+      .attention = &AttentionCuda,
       .gated_activation = &GatedActivationCuda,
       .add = &AddCuda,
       .soft_cap = &SoftCapCuda,
+      .top_logits = &TopLogitsCuda,
+      .read_bytes = &ReadBytesCuda,
   };
   return kOps;
 }

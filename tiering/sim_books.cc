@@ -134,13 +134,13 @@ void SimBooks::CheckSlot(const SimMemory& memory, BlockId id, SlotId slot) {
   }
   if (!memory.occupant(slot).has_value()) return;
   const SimMemory::Place& other = memory.at(*memory.occupant(slot));
-  if (other.presence == Presence::kArriving) {
-    Breach(Invariant::kPlace, absl::StrCat(name, "slot ", slot, " is being ",
-                                           &memory == &host_ ? "read" : "copied", " into already"));
-  }
   if (other.pins > 0) {
     Breach(Invariant::kPinned,
            absl::StrCat(name, "slot ", slot, " is overwritten while a step uses it"));
+  }
+  if (other.presence == Presence::kArriving) {
+    Breach(Invariant::kPlace, absl::StrCat(name, "slot ", slot, " is being ",
+                                           &memory == &host_ ? "read" : "copied", " into already"));
   }
   if (other.copying) {
     Breach(Invariant::kPinned,
@@ -190,11 +190,11 @@ void SimBooks::CheckCopyDestination(const Copy& copy) {
     return Breach(Invariant::kPlace, block.label + " is copied, and has no place to go to");
   }
   const SimMemory::Place& place = device_.at(copy.block);
-  if (place.presence == Presence::kArriving) {
-    Breach(Invariant::kPlace, block.label + " is being copied already");
-  }
   if (place.pins > 0) {
     Breach(Invariant::kPinned, block.label + " is copied again while a step uses it");
+  }
+  if (place.presence == Presence::kArriving) {
+    Breach(Invariant::kPlace, block.label + " is being copied already");
   }
   if (Home(copy.block) != Tier::kDevice) return CheckSlot(device_, copy.block, copy.device_slot);
   if (place.presence == Presence::kPresent) {

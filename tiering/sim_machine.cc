@@ -43,11 +43,12 @@ SimMachine::SimMachine(const Program& program, const Plan& plan, const SimHardwa
     : program_(program),
       hardware_(Completed(hardware, plan)),
       faults_(faults),
+      has_accelerator_(plan.accelerator.has_value()),
       books_(program, plan),
       disk_({hardware.disk_bytes_per_s, hardware.read_timeout_ns}, faults) {
   WEIR_CHECK(hardware.step_ns.empty() ? hardware.compute_bytes_per_s > 0
                                       : hardware.step_ns.size() == program.steps.size());
-  if (!plan.accelerator.has_value()) return;
+  if (!has_accelerator_) return;
   WEIR_CHECK(hardware.link_bytes_per_s > 0);
   WEIR_CHECK(hardware.host_step_ns.empty() ? hardware.host_compute_bytes_per_s > 0
                                            : hardware.host_step_ns.size() == program.steps.size());

@@ -141,7 +141,7 @@ class SimMachine final : public Machine {
     int64_t end_ns;
   };
 
-  bool HasAccelerator() const { return copy_end_ns_.size() > 0; }
+  bool HasAccelerator() const { return has_accelerator_; }
   int64_t CrossingNs() const { return HasAccelerator() ? hardware_.link_latency_ns : 0; }
   void EnterGroupOf(StepId step);
   int64_t BeginOf(StepId step, ComputeDevice device) const;
@@ -165,6 +165,7 @@ class SimMachine final : public Machine {
   const Program& program_;
   SimHardware hardware_;
   SimFaults faults_;
+  bool has_accelerator_;
   VirtualClock clock_;
   SimBooks books_;
   SimDisk disk_;

@@ -7,9 +7,9 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "engine/accelerator.h"
 #include "io/base.h"
-#include "io/quantities.h"
-#include "kernels/emulated_device.h"
+#include "kernels/cuda_device.h"
 #include "tools/exit_codes.h"
 #include "tools/interrupt.h"
 #include "tools/output_file.h"
@@ -33,31 +33,22 @@ uint64_t EmulatedMemoryBytes(const DeviceProbeOptions& probe) {
   return 2 * probe.memory_bytes + 16 * kMiB;
 }
 
-absl::StatusOr<std::unique_ptr<Device>> OpenEmulated(const ProbeGpuOptions& options,
-                                                     const DeviceProbeOptions& probe) {
-  EmulatedDeviceOptions emulated;
-  const absl::StatusOr<double> rate = ParseRate(options.link_h2d);
-  if (!rate.ok()) return OptionError("--link-h2d", rate.status());
-  const absl::StatusOr<int64_t> latency_ns = ParseDuration(options.link_latency);
-  if (!latency_ns.ok()) return OptionError("--link-latency", latency_ns.status());
-  emulated.threads = 1;
-  emulated.h2d_bytes_per_s = *rate;
-  emulated.latency_ns = *latency_ns;
-  emulated.memory_bytes = EmulatedMemoryBytes(probe);
-  return MakeEmulatedDevice(emulated);
-}
-
 // With the exit code of what went wrong.
-absl::StatusOr<std::unique_ptr<Device>> Open(const ProbeGpuOptions& options,
+absl::StatusOr<std::unique_ptr<Device>> Open(const DeviceFlags& flags,
                                              const DeviceProbeOptions& probe) {
-  if (options.device == "emulated") {
-    absl::StatusOr<std::unique_ptr<Device>> device = OpenEmulated(options, probe);
-    if (!device.ok()) return WithExitCode(ExitCode::kUsage, device.status());
-    return device;
+  WEIR_ASSIGN_OR_RETURN(const ChosenDevice chosen,
+                        ChooseDevice(flags, PlanFor::kAny, ListCudaDevices));
+  if (!chosen.accelerator.is_used()) {
+    return WithExitCode(ExitCode::kUsage,
+                        absl::InvalidArgumentError(absl::StrCat(
+                            "--device ", flags.device,
+                            ": only an accelerator has a link. Use cuda:N or emulated")));
   }
-  return WithExitCode(ExitCode::kUsage, absl::InvalidArgumentError(absl::StrCat(
-                                            "--device '", options.device,
-                                            "' is none of cuda:N (such as cuda:0) and emulated")));
+  absl::StatusOr<std::unique_ptr<Device>> device =
+      MakeAccelerator(chosen.accelerator, chosen.hbm_bytes.value_or(EmulatedMemoryBytes(probe)),
+                      AcceleratorThreads());
+  if (!device.ok()) return WithExitCode(ExitCode::kDevice, device.status());
+  return device;
 }
 
 nlohmann::json WithRate(nlohmann::json fields, const RateSpread& rate) {
@@ -141,11 +132,16 @@ nlohmann::json GpuProbeToJson(const GpuProbe& probe) {
                        {"touch_s", cost.touch_s},
                        {"pin_s", cost.pin_s}});
   }
+  nlohmann::json hbm = nullptr;
+  if (probe.result.device_read) {
+    hbm = WithRate({{"launch_us", probe.result.launch_s * 1e6}}, *probe.result.device_read);
+  }
   return {
       {"device", probe.device},
       {"emulated", probe.is_emulated},
       {"memory",
        {{"total_bytes", probe.memory.total_bytes}, {"free_bytes", probe.memory.free_bytes}}},
+      {"hbm_read", std::move(hbm)},
       {"copies", std::move(copies)},
       {"both_ways", WithRate({{"bytes", probe.options.both_ways_bytes}}, probe.result.both_ways)},
       {"dram_read", WithRate({{"threads", probe.options.threads}}, probe.result.dram_read)},
@@ -155,7 +151,7 @@ nlohmann::json GpuProbeToJson(const GpuProbe& probe) {
 std::string GpuProbeToText(const GpuProbe& probe) {
   std::string text =
       absl::StrFormat("%s%s: %s of memory, %s free\n", probe.device,
-                      probe.is_emulated ? ", emulated: nothing here tells of a GPU" : "",
+                      probe.is_emulated ? " (nothing here tells of a GPU)" : "",
                       FormatBytes(probe.memory.total_bytes), FormatBytes(probe.memory.free_bytes));
   absl::StrAppendFormat(&text, "median of %d rounds (lowest to highest)\n", probe.options.rounds);
   absl::StrAppendFormat(&text, "%-10s %-9s %-8s %10s %8s\n", "copy", "memory", "mode", "size",
@@ -169,6 +165,11 @@ std::string GpuProbeToText(const GpuProbe& probe) {
   absl::StrAppendFormat(&text, "%-10s %-9s %-8s %10s %s\n", "both ways", "pinned", "queued",
                         FormatBytes(probe.options.both_ways_bytes),
                         RateText(probe.result.both_ways));
+  if (probe.result.device_read) {
+    absl::StrAppendFormat(&text, "HBM read %31s %s\n", "", RateText(*probe.result.device_read));
+    absl::StrAppendFormat(&text, "a kernel that does nothing: %.2f us\n",
+                          probe.result.launch_s * 1e6);
+  }
   absl::StrAppendFormat(&text, "DRAM read, %d threads %20s %s\n", probe.options.threads, "",
                         RateText(probe.result.dram_read));
   for (const PinCost& cost : probe.result.pinning) {
@@ -189,7 +190,7 @@ absl::Status RunProbeGpu(const ProbeGpuOptions& options) {
   probe.options = *std::move(made);
   absl::StatusOr<OutputFile> json = OutputFile::Open(options.json);
   if (!json.ok()) return WithExitCode(ExitCode::kOutput, json.status());
-  WEIR_ASSIGN_OR_RETURN(const std::unique_ptr<Device> device, Open(options, probe.options));
+  WEIR_ASSIGN_OR_RETURN(const std::unique_ptr<Device> device, Open(options.device, probe.options));
   probe.device = device->name();
   probe.is_emulated = device->kind() == DeviceKind::kEmulated;
   probe.memory = device->memory();
@@ -207,13 +208,13 @@ void AddProbeGpuCommand(CLI::App& probe, int* exit_code) {
   const auto options = std::make_shared<ProbeGpuOptions>();
   CLI::App* const gpu = probe.add_subcommand(
       "gpu", "Copies to and from an accelerator, its memory, host memory, and pinning");
-  gpu->add_option("--device", options->device,
-                  "cuda:N, or emulated: the CPU behind a modelled link")
+  DeviceFlags* const device = &options->device;
+  device->device = "cuda:0";
+  gpu->add_option("--device", device->device, "cuda:N, or emulated: the CPU behind a modelled link")
       ->capture_default_str();
-  gpu->add_option("--link-h2d", options->link_h2d, "Rate of the emulated link")
-      ->capture_default_str();
-  gpu->add_option("--link-latency", options->link_latency, "Latency of the emulated link")
-      ->capture_default_str();
+  gpu->add_option("--link-h2d", device->link_h2d, "Rate of an emulated link, such as 26GB/s");
+  gpu->add_option("--link-d2h", device->link_d2h, "The same from the accelerator (default: equal)");
+  gpu->add_option("--link-latency", device->link_latency, "Latency of an emulated link");
   gpu->add_option("--max-copy", options->max_copy, "The largest copy, from 64KiB on")
       ->capture_default_str();
   gpu->add_option("--seconds", options->seconds, "Time for all copies, about")

@@ -12,17 +12,16 @@
 #include "engine/device_probe.h"
 #include "kernels/device.h"
 #include "nlohmann/json.hpp"
+#include "tools/device_options.h"
 
 namespace weir {
 
-// As given; sizes, rates and times are parsed by RunProbeGpu, which names the option in errors.
+// As given; texts are parsed by RunProbeGpu, which names the option in errors.
 struct ProbeGpuOptions {
-  std::string device = "cuda:0";  // or cuda:N, or emulated
-  std::string link_h2d = "26GB/s";
-  std::string link_latency = "10us";
-  std::string max_copy = "256MiB";  // the largest copy that is measured
-  std::string json;                 // file; "-": standard output instead of the table
-  double seconds = 10;              // for the copies and DRAM, about
+  DeviceFlags device;  // its memory and placement are left out
+  std::string max_copy = "256MiB";            // the largest copy that is measured
+  std::string json;                           // file; "-": standard output instead of the table
+  double seconds = 10;                        // for the copies and DRAM, about
   int rounds = 3;
 };
 
@@ -40,6 +39,7 @@ struct GpuProbe {
 
 // What --json writes:
 //   {"device", "emulated", "memory": {"total_bytes", "free_bytes"},
+//    "hbm_read": null or {"launch_us", RATE}; "launch_us": from one idle kernel to the next
 //    "copies": [{"direction", "mode", "pinned", "bytes", RATE}],
 //    "both_ways": {"bytes", RATE}, "dram_read": {"threads", RATE},
 //    "pinning": [{"touched", "threads", "bytes", "touch_s", "pin_s"}]}

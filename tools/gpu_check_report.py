@@ -80,9 +80,10 @@ def prompt_bound(row, rates, resident):
         seconds.append(passes * crossing / GB / rates["h2d_pinned"])
     if placed["streamed"] and rates.get("disk_read"):
         seconds.append(passes * placed["streamed"] / GB / rates["disk_read"])
-    alone = resident.get((row["model"], row["tokens"]))
-    if alone:
-        seconds.append(row["tokens"] / alone)
+    alone = resident.get(row["model"])
+    if alone:  # prompts of about that length are computed at about that speed
+        nearest = min(alone, key=lambda tokens: abs(tokens - row["tokens"]))
+        seconds.append(row["tokens"] / alone[nearest])
     return row["tokens"] / max(seconds) if seconds else None
 
 
@@ -110,13 +111,16 @@ def add_shares(document):
     for row in rows:
         summarise(row)
     measured = [row for row in rows if "tokens_per_s" in row]
-    resident = {(row["model"], row["tokens"]): row["tokens_per_s"]["median"] for row in measured
-                if row["kind"] == "prompt" and row["placement"]["hbm"] == row["placement"]["weights"]}
+    resident = {}  # tok/s of prompts by model and length
+    for row in parts.get("resident", {}).get("rows", []):
+        if row["kind"] == "prompt" and "tokens_per_s" in row:
+            resident.setdefault(row["model"], {})[row["tokens"]] = row["tokens_per_s"]["median"]
     for row in measured:
         if row["kind"] == "decode":
             row["links"] = decode_shares(row, rates)
             continue
-        bound = prompt_bound(row, rates, resident)
+        is_resident = row["placement"]["hbm"] == row["placement"]["weights"]
+        bound = None if is_resident else prompt_bound(row, rates, resident)
         if bound:
             row["bound_tokens_per_s"] = bound
             row["share_of_bound"] = row["tokens_per_s"]["median"] / bound
@@ -150,7 +154,7 @@ def counts_text(counts):
 
 
 def links_text(probe):
-    lines = [f"{probe['device']}{' (emulated)' if probe['emulated'] else ''}"]
+    lines = [probe["device"]]
     if probe.get("hbm_read"):
         lines.append(f"HBM read {probe['hbm_read']['gb_per_s']:.0f} GB/s")
     sizes = sorted({cell["bytes"] for cell in probe["copies"]})

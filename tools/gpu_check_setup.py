@@ -16,6 +16,7 @@ from measure import MeasureError, RunFailed, run_json
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 GIB = 1 << 30
 GB = 10**9
+DAY_S = 86400
 ROOM_BYTES = 2 * GIB  # of a disk, that stays free
 
 
@@ -92,7 +93,7 @@ def run_group(command, limit_s, cwd=None):
                           stderr=subprocess.STDOUT, text=True, errors="replace",
                           start_new_session=True) as process:
         try:
-            output, _ = process.communicate(timeout=max(limit_s, 0.01))
+            output, _ = process.communicate(timeout=min(max(limit_s, 0.01), DAY_S))
             return process.returncode, output
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)

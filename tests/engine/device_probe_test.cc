@@ -9,6 +9,8 @@
 
 #include "io/base.h"
 #include "kernels/cpu_device.h"
+#include "kernels/cuda_device.h"
+#include "kernels/emulated_device.h"
 
 namespace weir {
 namespace {
@@ -171,11 +173,53 @@ TEST_F(DeviceProbe, Refusals) {
   }
 }
 
+TEST_F(DeviceProbe, OnlyMemoryOfItsOwnIsRead) {
+  EXPECT_EQ(ProbeDeviceRead(*device_, kMiB, 1).status().code(), absl::StatusCode::kUnimplemented);
+  const auto result = ProbeDevice(*device_, SmallOptions(), nullptr);
+  ASSERT_TRUE(result.ok()) << result.status();
+  EXPECT_FALSE(result->device_read.has_value());
+}
+
+// On a real one.
+TEST(DeviceProbeGpu, ReadsAndCopies) {
+  const auto device = MakeCudaDevice(CudaDeviceOptions());
+  if (!device.ok()) GTEST_SKIP() << device.status();
+  DeviceProbeOptions options = SmallOptions();
+  options.device_read_bytes = 256 * kMiB;
+  const auto result = ProbeDevice(**device, options, nullptr);
+  ASSERT_TRUE(result.ok()) << result.status();
+  ASSERT_TRUE(result->device_read.has_value());
+  EXPECT_GT(result->device_read->low_bytes_per_s, 0);
+  EXPECT_GT(result->launch_s, 0);
+}
+
 TEST_F(DeviceProbe, MemoryThatIsNotThereIsAnError) {
   DeviceProbeOptions options = SmallOptions();
   options.memory_bytes = uint64_t{1} << 50;
   EXPECT_EQ(ProbeDevice(*device_, options, nullptr).status().code(),
             absl::StatusCode::kResourceExhausted);
+}
+
+// The emulated link is never faster than it is said to be.
+TEST(EmulatedDeviceProbe, CopiesKeepToTheLink) {
+  EmulatedDeviceOptions emulated;
+  emulated.threads = 1;
+  emulated.h2d_bytes_per_s = 1e9;
+  emulated.d2h_bytes_per_s = 0.5e9;
+  emulated.latency_ns = 200'000;
+  emulated.memory_bytes = 16 * kMiB;
+  const auto device = MakeEmulatedDevice(emulated);
+  ASSERT_TRUE(device.ok()) << device.status();
+  const auto result = ProbeDevice(**device, SmallOptions(), nullptr);
+  ASSERT_TRUE(result.ok()) << result.status();
+  for (const CopyCell& cell : result->copies) {
+    const bool in = cell.probe.direction == CopyDirection::kToDevice;
+    const double rate = in ? emulated.h2d_bytes_per_s : emulated.d2h_bytes_per_s;
+    double copy_s = static_cast<double>(cell.probe.bytes) / rate;
+    if (cell.probe.mode == CopyMode::kOneAtATime) copy_s += 200e-6;
+    EXPECT_LE(cell.rate.high_bytes_per_s, 1.001 * static_cast<double>(cell.probe.bytes) / copy_s);
+  }
+  EXPECT_LE(result->both_ways.high_bytes_per_s, 1.001 * 1e9);  // as many copies back as there
 }
 
 }  // namespace
