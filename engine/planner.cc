@@ -21,6 +21,9 @@ constexpr uint64_t kMinBlockBytes = 128 * kKiB;
 constexpr uint64_t kMinRingBytes = 24 * kMiB;
 constexpr uint64_t kMaxRingBytes = 128 * kMiB;
 constexpr double kRingSeconds = 0.008;
+// Of the host ring beside an accelerator, for blocks that were read and are being copied.
+constexpr uint64_t kCopiedSlots = 8;
+constexpr uint64_t kMaxCopiedSlotBytes = 512 * kMiB;
 // What the link delivers while the host learns that slots are free, and while steps between two
 // copied ones run.
 constexpr double kDeviceRingSeconds = 0.004;
@@ -110,17 +113,33 @@ uint32_t ChooseChunk(const Model& model, const PlannerOptions& options, const Ru
 }
 
 // Copies need size, and a pass that copies nothing few launches; but blocks are what rings have
-// slots for. Without an accelerator the disk alone decides.
+// slots for: what is read from disk at every pass waits in a slot for its copy, so that many small
+// ones keep the disk busier. Without an accelerator the disk alone decides.
 uint64_t ChooseBlockBytes(const Model& model, const PlannerOptions& options) {
   if (options.block_bytes != 0) return options.block_bytes;
   const uint64_t weights = model.index.tensor_bytes();
   if (!options.accelerator.is_used())
     return std::clamp(weights / 64, kMinBlockBytes, kMaxBlockBytes);
-  const bool all_fits = weights + weights / 8 <= options.hbm_bytes;
-  const uint64_t most = all_fits ? kMaxResidentBlockBytes : kMaxCopiedBlockBytes;
-  uint64_t wanted = std::min(weights / 64, *options.dram_bytes / 8);
-  if (!all_fits) wanted = std::min(wanted, options.hbm_bytes / 16);
+  const uint64_t needed = weights + weights / 8;  // with slots and padding
+  const bool all_resident = needed <= options.hbm_bytes;
+  const bool streams = needed > options.hbm_bytes + *options.dram_bytes;
+  const uint64_t parts = streams ? 32 : 16;  // of a budget, half of which may be the ring
+  uint64_t wanted = std::min(weights / 64, *options.dram_bytes / parts);
+  if (!all_resident) wanted = std::min(wanted, options.hbm_bytes / parts);
+  const uint64_t most = all_resident ? kMaxResidentBlockBytes
+                        : streams    ? kMaxBlockBytes
+                                     : kMaxCopiedBlockBytes;
   return std::clamp(wanted, kMinBlockBytes, most);
+}
+
+// Blocks that go on to an accelerator are held while they are copied, too.
+uint64_t PreferredRingBytes(const Model& model, const PlannerOptions& options,
+                            const RunShape& shape) {
+  uint64_t bytes = RingBytes(options.disk_bytes_per_s);
+  if (options.accelerator.is_used()) {
+    bytes += std::min(kCopiedSlots * shape.block_bytes, kMaxCopiedSlotBytes);
+  }
+  return std::min(bytes, model.index.tensor_bytes() / 8);
 }
 
 PlanOptions OptionsFor(const Model& model, const PlannerOptions& options, const RunShape& shape) {
@@ -128,8 +147,7 @@ PlanOptions OptionsFor(const Model& model, const PlannerOptions& options, const 
   plan_options.shape = shape;
   const uint32_t in_place_tokens = InPlaceTokensFor(options, shape);
   plan_options.overhead = OverheadFor(model, options, shape, in_place_tokens);
-  plan_options.preferred_ring_bytes =
-      std::min(RingBytes(options.disk_bytes_per_s), model.index.tensor_bytes() / 8);
+  plan_options.preferred_ring_bytes = PreferredRingBytes(model, options, shape);
   if (!options.accelerator.is_used()) return plan_options;
   plan_options.device_overhead =
       DeviceOverheadFor(model, options, shape, in_place_tokens, options.hbm_bytes);
