@@ -39,7 +39,8 @@ struct Block {
   BlockKind kind = BlockKind::kWeights;
   std::string label;           // "blk.3 ffn_down[0:512]"
   uint64_t payload_bytes = 0;  // bytes of weights
-  uint64_t memory_bytes = 0;   // room it takes in a slot or an arena: segments with their padding
+  uint64_t memory_bytes = 0;   // room it takes in a slot or an arena: segments with their padding;
+                               // a copy to an accelerator moves so many
   std::vector<Segment> segments;
 };
 

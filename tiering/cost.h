@@ -1,4 +1,9 @@
 // The cost model: time per pass >= max over links of bytes / bandwidth, and >= compute.
+//
+// With an accelerator the CPU may multiply some blocks where they lie. Steps of one group run on
+// both devices at once, groups one after the other, and a group with steps on the CPU sends
+// activations there and back:
+//   compute path = sum over groups of max(accelerator's steps, CPU's steps + 2 x link latency)
 #ifndef WEIR_TIERING_COST_H_
 #define WEIR_TIERING_COST_H_
 
@@ -16,6 +21,12 @@ struct Ceilings {
   double compute_bytes_per_s = 0;
   int64_t disk_latency_ns = 0;        // of one read alone
   std::vector<int64_t> step_ns = {};  // by step of the program: what each takes with one token
+  // With an accelerator the two above are its own; the CPU's, for steps that it computes, and the
+  // link from host memory to the accelerator's:
+  double host_compute_bytes_per_s = 0;
+  std::vector<int64_t> host_step_ns = {};
+  double link_bytes_per_s = 0;
+  int64_t link_latency_ns = 0;  // of one copy alone
 };
 
 // What one decode pass moves.
@@ -26,13 +37,30 @@ struct PassBytes {
 
 struct Prediction {
   double disk_s = 0;  // per pass
-  double compute_s = 0;
+  double link_s = 0;
+  double compute_s = 0;       // of all steps on the compute device; with an accelerator on that
+  double host_compute_s = 0;  // of those on the CPU beside an accelerator
   double pass_s = 0;
   double decode_tokens_per_s = 0;  // 0 when a ceiling that it needs was not measured
-  std::string bottleneck;          // "disk", "compute"; empty when unknown
+  std::string bottleneck;          // "disk", "link", "compute", "cpu"; empty when unknown
 };
 
 Prediction Predict(const PassBytes& pass, const Ceilings& ceilings);
+
+// What a group of steps takes on each device.
+struct GroupTimes {
+  double compute_s = 0;
+  double host_compute_s = 0;
+};
+
+// A decode pass with an accelerator; `groups` in order.
+struct AcceleratedPass {
+  uint64_t streamed_bytes = 0;  // read from disk
+  uint64_t copied_bytes = 0;    // over the link
+  std::vector<GroupTimes> groups;
+};
+
+Prediction PredictAccelerated(const AcceleratedPass& pass, const Ceilings& ceilings);
 
 }  // namespace weir
 

@@ -73,6 +73,47 @@ std::string_view TierName(Tier tier) {
   return "device";
 }
 
+// The text of a field that has one of two values; empty when it is not there or no text.
+std::string TextAt(const Json& entry, const char* name) {
+  const auto it = entry.find(name);
+  return it != entry.end() && it->is_string() ? it->get<std::string>() : "";
+}
+
+absl::Status ParsePlacement(const Json& entry, const std::string& where, const Plan& plan,
+                            Placement* placement) {
+  const auto refuse = [&where](absl::string_view what) {
+    return absl::InvalidArgumentError(absl::StrCat(where, what, kMakeNew));
+  };
+  if (!entry.is_object()) return refuse("expected an object");
+  const bool accelerated = plan.accelerator.has_value();
+  const std::string home = TextAt(entry, "home");
+  uint64_t arena_bytes = 0;
+  if (home == "host") {
+    placement->home = Tier::kHost;
+    arena_bytes = plan.resident_arena_bytes;
+  } else if (home == "device") {
+    if (!accelerated) return refuse("home 'device' needs an object 'accelerator' in the plan");
+    placement->home = Tier::kDevice;
+    arena_bytes = plan.accelerator->arena_bytes;
+  } else if (home != "disk") {
+    return refuse(accelerated ? "field 'home': expected \"disk\", \"host\" or \"device\""
+                              : "field 'home': expected \"disk\" or \"host\"");
+  }
+  if (accelerated) {
+    const std::string device = TextAt(entry, "compute");
+    if (device == "accelerator") {
+      placement->compute_device = ComputeDevice::kAccelerator;
+    } else if (device != "cpu") {
+      return refuse("field 'compute': expected \"cpu\" or \"accelerator\"");
+    }
+  }
+  if (placement->home == Tier::kDisk) return absl::OkStatus();
+  absl::Status status;
+  Fields fields(entry, where, &status);
+  placement->arena_offset_bytes = fields.Uint("arena_offset_bytes", arena_bytes);
+  return status;
+}
+
 absl::Status ParsePlacements(const Json& document, const std::string& source, Plan* plan) {
   const auto blocks = document.find("blocks");
   if (blocks == document.end() || !blocks->is_array()) {
@@ -81,32 +122,95 @@ absl::Status ParsePlacements(const Json& document, const std::string& source, Pl
   }
   plan->placements.reserve(blocks->size());
   for (size_t i = 0; i < blocks->size(); ++i) {
-    const Json& entry = (*blocks)[i];
     const std::string where = absl::StrCat(source, ": block ", i, ": ");
-    if (!entry.is_object())
-      return absl::InvalidArgumentError(absl::StrCat(where, "expected an object", kMakeNew));
     Placement placement;
-    const auto home = entry.find("home");
-    const bool is_text = home != entry.end() && home->is_string();
-    const std::string tier = is_text ? home->get<std::string>() : "";
-    if (tier == "device") {
-      return absl::UnimplementedError(
-          where + "home 'device' needs an accelerator, and this build has none");
-    }
-    if (tier != "disk" && tier != "host") {
-      return absl::InvalidArgumentError(
-          absl::StrCat(where, "field 'home': expected \"disk\" or \"host\"", kMakeNew));
-    }
-    if (tier == "host") {
-      absl::Status status;
-      Fields fields(entry, where, &status);
-      placement.home = Tier::kHost;
-      placement.arena_offset_bytes = fields.Uint("arena_offset_bytes", plan->resident_arena_bytes);
-      WEIR_RETURN_IF_ERROR(status);
-    }
+    WEIR_RETURN_IF_ERROR(ParsePlacement((*blocks)[i], where, *plan, &placement));
     plan->placements.push_back(placement);
   }
   return absl::OkStatus();
+}
+
+absl::Status CheckOwnBudget(uint64_t bytes, uint64_t budget_bytes, const char* what,
+                            const std::string& source) {
+  if (bytes <= budget_bytes) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(source, ": what the plan takes", what, " (", bytes,
+                                                 " bytes) is more than its own budget (",
+                                                 budget_bytes, " bytes)", kMakeNew));
+}
+
+// The accelerator's part, if the plan has one.
+absl::Status ParseAccelerator(const Json& document, const std::string& source, Plan* plan) {
+  if (!document.contains("accelerator")) return absl::OkStatus();
+  absl::Status status;
+  const Json& part = ObjectAt(document, "accelerator", source, &status);
+  WEIR_RETURN_IF_ERROR(status);
+  const std::string where = source + ": accelerator: ";
+  AcceleratorPlan& accelerator = plan->accelerator.emplace();
+  Fields top(part, where, &status);
+  accelerator.hbm_budget_bytes = top.Uint("hbm_budget_bytes", kMaxPlanBytes);
+  accelerator.arena_bytes = top.Uint("arena_bytes", kMaxPlanBytes);
+  accelerator.in_place_tokens = static_cast<uint32_t>(top.Uint("in_place_tokens", INT32_MAX));
+  Fields overhead(ObjectAt(part, "overhead_bytes", source, &status),
+                  where + "overhead_bytes: ", &status);
+  accelerator.overhead.small_tensors = overhead.Uint("small_tensors", kMaxPlanBytes);
+  accelerator.overhead.kv = overhead.Uint("kv", kMaxPlanBytes);
+  accelerator.overhead.activations = overhead.Uint("activations", kMaxPlanBytes);
+  accelerator.overhead.inputs = overhead.Uint("inputs", kMaxPlanBytes);
+  accelerator.overhead.scratch = overhead.Uint("scratch", kMaxPlanBytes);
+  Fields ring(ObjectAt(part, "ring", source, &status), where + "ring: ", &status);
+  accelerator.slots = static_cast<uint32_t>(ring.Uint("slots", kMaxSlotsInFile));
+  accelerator.slot_bytes = ring.Uint("slot_bytes", kMaxSlotBytes);
+  WEIR_RETURN_IF_ERROR(status);
+  return CheckOwnBudget(accelerator.hbm_bytes(), accelerator.hbm_budget_bytes,
+                        " of the accelerator's memory", source);
+}
+
+Json BlocksToJson(const Program& program, const Plan& plan) {
+  Json blocks = Json::array();
+  for (size_t i = 0; i < program.blocks.size(); ++i) {
+    const Placement& placement = plan.placements[i];
+    Json entry = {{"label", program.blocks[i].label},
+                  {"bytes", program.blocks[i].payload_bytes},
+                  {"home", TierName(placement.home)}};
+    if (placement.home != Tier::kDisk) entry["arena_offset_bytes"] = placement.arena_offset_bytes;
+    if (plan.accelerator.has_value()) {
+      const bool on_cpu = placement.compute_device == ComputeDevice::kCpu;
+      entry["compute"] = on_cpu ? "cpu" : "accelerator";
+    }
+    blocks.push_back(std::move(entry));
+  }
+  return blocks;
+}
+
+Json AcceleratorToJson(const AcceleratorPlan& accelerator, const PlanSummary& summary) {
+  const DeviceOverheadBytes& overhead = accelerator.overhead;
+  return {{"hbm_budget_bytes", accelerator.hbm_budget_bytes},
+          {"hbm_bytes", accelerator.hbm_bytes()},
+          {"overhead_bytes",
+           {{"small_tensors", overhead.small_tensors},
+            {"kv", overhead.kv},
+            {"activations", overhead.activations},
+            {"inputs", overhead.inputs},
+            {"scratch", overhead.scratch}}},
+          {"ring", {{"slots", accelerator.slots}, {"slot_bytes", accelerator.slot_bytes}}},
+          {"arena_bytes", accelerator.arena_bytes},
+          {"in_place_tokens", accelerator.in_place_tokens},
+          {"device_payload_bytes", summary.device_payload_bytes},
+          {"copied_payload_bytes", summary.copied_payload_bytes},
+          {"in_place_payload_bytes", summary.in_place_payload_bytes}};
+}
+
+Json PredictionToJson(const Plan& plan) {
+  const Prediction& prediction = plan.prediction;
+  Json json = {{"disk_s", prediction.disk_s},
+               {"compute_s", prediction.compute_s},
+               {"decode_tokens_per_s", prediction.decode_tokens_per_s},
+               {"bottleneck", prediction.bottleneck}};
+  if (plan.accelerator.has_value()) {
+    json["link_s"] = prediction.link_s;
+    json["host_compute_s"] = prediction.host_compute_s;
+  }
+  return json;
 }
 
 }  // namespace
@@ -114,39 +218,29 @@ absl::Status ParsePlacements(const Json& document, const std::string& source, Pl
 std::string PlanToJson(const Program& program, const Plan& plan) {
   WEIR_CHECK(program.blocks.size() == plan.placements.size());
   const PlanSummary summary = Summarise(program, plan);
-  Json blocks = Json::array();
-  for (size_t i = 0; i < program.blocks.size(); ++i) {
-    const Placement& placement = plan.placements[i];
-    Json entry = {{"label", program.blocks[i].label},
-                  {"bytes", program.blocks[i].payload_bytes},
-                  {"home", TierName(placement.home)}};
-    if (placement.home == Tier::kHost) entry["arena_offset_bytes"] = placement.arena_offset_bytes;
-    blocks.push_back(std::move(entry));
+  Json document = {{"weir_plan", 1},
+                   {"fingerprint", absl::StrFormat("%016x", plan.fingerprint)},
+                   {"dram_budget_bytes", plan.dram_budget_bytes},
+                   {"dram_bytes", plan.dram_bytes()},
+                   {"shape",
+                    {{"block_bytes", plan.shape.block_bytes},
+                     {"context_tokens", plan.shape.context_tokens},
+                     {"chunk_tokens", plan.shape.chunk_tokens},
+                     {"logit_rows", plan.shape.logit_rows}}},
+                   {"overhead_bytes",
+                    {{"small_tensors", plan.overhead.small_tensors},
+                     {"kv", plan.overhead.kv},
+                     {"activations", plan.overhead.activations},
+                     {"rows", plan.overhead.rows}}},
+                   {"ring", {{"slots", plan.slots}, {"slot_bytes", plan.slot_bytes}}},
+                   {"resident_arena_bytes", plan.resident_arena_bytes},
+                   {"resident_payload_bytes", summary.resident_payload_bytes},
+                   {"streamed_payload_bytes", summary.streamed_payload_bytes},
+                   {"prediction", PredictionToJson(plan)},
+                   {"blocks", BlocksToJson(program, plan)}};
+  if (plan.accelerator.has_value()) {
+    document["accelerator"] = AcceleratorToJson(*plan.accelerator, summary);
   }
-  const Json document = {{"weir_plan", 1},
-                         {"fingerprint", absl::StrFormat("%016x", plan.fingerprint)},
-                         {"dram_budget_bytes", plan.dram_budget_bytes},
-                         {"dram_bytes", plan.dram_bytes()},
-                         {"shape",
-                          {{"block_bytes", plan.shape.block_bytes},
-                           {"context_tokens", plan.shape.context_tokens},
-                           {"chunk_tokens", plan.shape.chunk_tokens},
-                           {"logit_rows", plan.shape.logit_rows}}},
-                         {"overhead_bytes",
-                          {{"small_tensors", plan.overhead.small_tensors},
-                           {"kv", plan.overhead.kv},
-                           {"activations", plan.overhead.activations},
-                           {"rows", plan.overhead.rows}}},
-                         {"ring", {{"slots", plan.slots}, {"slot_bytes", plan.slot_bytes}}},
-                         {"resident_arena_bytes", plan.resident_arena_bytes},
-                         {"resident_payload_bytes", summary.resident_payload_bytes},
-                         {"streamed_payload_bytes", summary.streamed_payload_bytes},
-                         {"prediction",
-                          {{"disk_s", plan.prediction.disk_s},
-                           {"compute_s", plan.prediction.compute_s},
-                           {"decode_tokens_per_s", plan.prediction.decode_tokens_per_s},
-                           {"bottleneck", plan.prediction.bottleneck}}},
-                         {"blocks", std::move(blocks)}};
   // Labels hold tensor names, which a file may have put together from any bytes.
   return document.dump(1, ' ', /*ensure_ascii=*/false, Json::error_handler_t::replace);
 }
@@ -201,12 +295,9 @@ absl::StatusOr<Plan> ParsePlanJson(const std::string& text, const std::string& s
     plan.fingerprint = plan.fingerprint << 4 |
                        static_cast<uint64_t>(digit <= '9' ? digit - '0' : digit - 'a' + 10);
   }
+  WEIR_RETURN_IF_ERROR(ParseAccelerator(document, source, &plan));
   WEIR_RETURN_IF_ERROR(ParsePlacements(document, source, &plan));
-  if (plan.dram_bytes() > plan.dram_budget_bytes) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        source, ": what the plan takes (", plan.dram_bytes(),
-        " bytes) is more than its own budget (", plan.dram_budget_bytes, " bytes)", kMakeNew));
-  }
+  WEIR_RETURN_IF_ERROR(CheckOwnBudget(plan.dram_bytes(), plan.dram_budget_bytes, "", source));
   return plan;
 }
 

@@ -20,6 +20,12 @@ uint64_t Program::max_memory_bytes() const {
   return largest;
 }
 
+StepId Program::group_end(StepId begin) const {
+  StepId end = begin + 1;
+  while (end < steps.size() && steps[end].joins_previous) ++end;
+  return end;
+}
+
 uint32_t Program::max_needs() const {
   size_t most = 0;
   for (const Step& step : steps) {

@@ -33,9 +33,10 @@ struct Program {
   // Identifies the model and how it was cut; a saved plan is good only for the same program.
   uint64_t fingerprint = 0;
 
-  uint64_t payload_bytes() const;     // of all weight blocks
-  uint64_t max_memory_bytes() const;  // of the largest weight block
-  uint32_t max_needs() const;         // weight blocks that one step pins at most
+  uint64_t payload_bytes() const;        // of all weight blocks
+  uint64_t max_memory_bytes() const;     // of the largest weight block
+  uint32_t max_needs() const;            // weight blocks that one step pins at most
+  StepId group_end(StepId begin) const;  // behind the last step of the group that begins there
 };
 
 }  // namespace weir

@@ -41,16 +41,18 @@ uint64_t ReadBytes(const Block& block) {
 SimBooks::SimBooks(const Program& program, const Plan& plan)
     : program_(program),
       plan_(plan),
-      places_(program.blocks.size()),
-      occupants_(plan.slots),
-      slot_contents_(plan.slots, 0),
-      own_contents_(program.blocks.size(), 0),
+      host_(program, plan.slots, plan.slot_bytes, plan.overhead.total()),
+      device_(program, plan.accelerator.has_value() ? plan.accelerator->slots : 0,
+              plan.accelerator.has_value() ? plan.accelerator->slot_bytes : 0,
+              plan.accelerator.has_value() ? plan.accelerator->overhead.total() : 0),
       was_run_(program.steps.size(), false) {
   WEIR_CHECK(plan.placements.size() == program.blocks.size() && !program.steps.empty());
-  for (BlockId block = 0; block < places_.size(); ++block) has_rows_ = has_rows_ || IsRows(block);
+  for (BlockId block = 0; block < program.blocks.size(); ++block) {
+    has_rows_ = has_rows_ || IsRows(block);
+  }
   CheckPlanLayout();
   EnterGroup(0);
-  Hold(plan.overhead.total());
+  CheckBudgets();
 }
 
 void SimBooks::SetMoment(int64_t now_ns, uint64_t events) {
@@ -66,14 +68,23 @@ void SimBooks::Breach(Invariant invariant, const std::string& what) {
                                        now_ns_, " ns, after ", events_, " events)"));
 }
 
-// Resident blocks lie inside the arena and apart from each other, and all of it fits the budget.
+// Resident blocks lie inside their arena and apart from each other, and all of it fits the budgets.
 void SimBooks::CheckPlanLayout() {
   if (plan_.dram_bytes() > plan_.dram_budget_bytes) {
     Breach(Invariant::kPlan, "it exceeds its own budget");
   }
+  CheckArena(Tier::kHost, plan_.resident_arena_bytes);
+  if (!plan_.accelerator.has_value()) return;
+  if (plan_.accelerator->hbm_bytes() > plan_.accelerator->hbm_budget_bytes) {
+    Breach(Invariant::kPlan, "it exceeds its own budget of the accelerator's memory");
+  }
+  CheckArena(Tier::kDevice, plan_.accelerator->arena_bytes);
+}
+
+void SimBooks::CheckArena(Tier home, uint64_t arena_bytes) {
   std::vector<std::pair<uint64_t, uint64_t>> ranges;
-  for (BlockId block = 0; block < places_.size(); ++block) {
-    if (IsRows(block) || Streams(block)) continue;
+  for (BlockId block = 0; block < program_.blocks.size(); ++block) {
+    if (IsRows(block) || Home(block) != home) continue;
     const uint64_t begin = plan_.placements[block].arena_offset_bytes;
     ranges.push_back({begin, begin + program_.blocks[block].memory_bytes});
   }
@@ -83,95 +94,79 @@ void SimBooks::CheckPlanLayout() {
     if (range.first < end) Breach(Invariant::kPlan, "two resident blocks overlap in the arena");
     end = range.second;
   }
-  if (end > plan_.resident_arena_bytes) {
-    Breach(Invariant::kPlan, "a resident block reaches beyond the arena");
-  }
-}
-
-uint64_t* SimBooks::ContentAt(BlockId block, SlotId slot) {
-  return slot < plan_.slots ? &slot_contents_[slot] : &own_contents_[block];
+  if (end > arena_bytes) Breach(Invariant::kPlan, "a resident block reaches beyond the arena");
 }
 
 void SimBooks::CheckDestination(const Transfer& transfer) {
   const Block& block = program_.blocks[transfer.block];
-  const Place& place = places_[transfer.block];
+  const SimMemory::Place& place = host_.at(transfer.block);
   if (place.presence == Presence::kArriving) {
     Breach(Invariant::kPlace, block.label + " is being read already");
   }
-  if (place.pins > 0)
+  if (place.pins > 0) {
     Breach(Invariant::kPinned, block.label + " is read again while a step uses it");
-  if (!Streams(transfer.block)) {
-    if (transfer.slot != Transfer::kOwnMemory) {
-      Breach(Invariant::kPlace, block.label + " has memory of its own");
-    }
-    if (!IsRows(transfer.block) && place.presence == Presence::kPresent) {
-      Breach(Invariant::kPlace, block.label + " is resident and read again");
-    }
-    return;
   }
-  if (transfer.slot >= plan_.slots) {
+  if (place.copying) {
+    Breach(Invariant::kPinned, block.label + " is read again while it is copied");
+  }
+  const bool is_resident = (!IsRows(transfer.block) && Home(transfer.block) == Tier::kHost &&
+                            place.presence == Presence::kPresent) ||
+                           (Home(transfer.block) == Tier::kDevice &&
+                            device_.at(transfer.block).presence != Presence::kAbsent);
+  if (is_resident) Breach(Invariant::kPlace, block.label + " is resident and read again");
+  if (Streams(transfer.block)) return CheckSlot(host_, transfer.block, transfer.slot);
+  if (transfer.slot != Transfer::kOwnMemory) {
+    Breach(Invariant::kPlace, block.label + " has memory of its own");
+  }
+}
+
+// A slot that a block is about to be brought into.
+void SimBooks::CheckSlot(const SimMemory& memory, BlockId id, SlotId slot) {
+  const Block& block = program_.blocks[id];
+  const std::string name = NameOf(memory);
+  if (slot >= memory.slots()) {
     Breach(Invariant::kPlace,
-           absl::StrCat(block.label, " goes to slot ", transfer.slot, " of ", plan_.slots));
+           absl::StrCat(block.label, " goes to ", name, "slot ", slot, " of ", memory.slots()));
     return;
   }
-  if (block.memory_bytes > plan_.slot_bytes) {
-    Breach(Invariant::kPlace, block.label + " is larger than a slot");
+  if (block.memory_bytes > memory.slot_bytes()) {
+    Breach(Invariant::kPlace, absl::StrCat(block.label, " is larger than a ", name, "slot"));
   }
-  const std::optional<BlockId>& occupant = occupants_[transfer.slot];
-  if (!occupant.has_value()) return;
-  const Place& other = places_[*occupant];
-  if (other.presence == Presence::kArriving) {
-    Breach(Invariant::kPlace, absl::StrCat("slot ", transfer.slot, " is being read into already"));
-  }
+  if (!memory.occupant(slot).has_value()) return;
+  const SimMemory::Place& other = memory.at(*memory.occupant(slot));
   if (other.pins > 0) {
     Breach(Invariant::kPinned,
-           absl::StrCat("slot ", transfer.slot, " is overwritten while a step uses it"));
+           absl::StrCat(name, "slot ", slot, " is overwritten while a step uses it"));
+  }
+  if (other.presence == Presence::kArriving) {
+    Breach(Invariant::kPlace, absl::StrCat(name, "slot ", slot, " is being ",
+                                           &memory == &host_ ? "read" : "copied", " into already"));
+  }
+  if (other.copying) {
+    Breach(Invariant::kPinned,
+           absl::StrCat(name, "slot ", slot, " is overwritten while it is copied"));
   }
 }
 
-void SimBooks::Hold(uint64_t bytes) {
-  held_bytes_ += bytes;
-  peak_held_bytes_ = std::max(peak_held_bytes_, held_bytes_);
-  if (held_bytes_ > plan_.dram_budget_bytes) {
+void SimBooks::CheckBudgets() {
+  if (host_.held_bytes() > plan_.dram_budget_bytes) {
     Breach(Invariant::kBudget,
-           absl::StrCat(held_bytes_, " bytes held, ", plan_.dram_budget_bytes, " allowed"));
+           absl::StrCat(host_.held_bytes(), " bytes held, ", plan_.dram_budget_bytes, " allowed"));
   }
-}
-
-// Bytes count while a copy is in memory or on its way there; rows are part of the overhead.
-void SimBooks::Vacate(BlockId block) {
-  Place& place = places_[block];
-  if (place.presence == Presence::kAbsent) return;
-  if (place.presence == Presence::kPresent && !place.used) ++unused_transfers_;
-  if (place.slot < plan_.slots) {
-    if (occupants_[place.slot] == block) {
-      occupants_[place.slot].reset();
-      held_bytes_ -= plan_.slot_bytes;
-    }
-  } else if (!IsRows(block)) {
-    held_bytes_ -= program_.blocks[block].memory_bytes;
+  if (!plan_.accelerator.has_value()) return;
+  if (device_.held_bytes() > plan_.accelerator->hbm_budget_bytes) {
+    Breach(Invariant::kBudget,
+           absl::StrCat(device_.held_bytes(), " bytes of the accelerator's memory held, ",
+                        plan_.accelerator->hbm_budget_bytes, " allowed"));
   }
-  place.presence = Presence::kAbsent;
-  place.slot = Transfer::kOwnMemory;
-  place.used = false;
 }
 
 void SimBooks::OnStart(const Transfer& transfer) {
   CheckDestination(transfer);
-  const BlockId block = transfer.block;
   // Rows are gathered first thing in a pass, so this is where the next one begins.
-  if (IsRows(block) && pass_began_) BeginPass();
-  Vacate(block);
-  if (transfer.slot < plan_.slots) {
-    if (occupants_[transfer.slot].has_value()) Vacate(*occupants_[transfer.slot]);
-    occupants_[transfer.slot] = block;
-    Hold(plan_.slot_bytes);
-  } else if (!IsRows(block)) {
-    Hold(program_.blocks[block].memory_bytes);
-  }
-  places_[block].presence = Presence::kArriving;
-  places_[block].slot = transfer.slot;
-  *ContentAt(block, transfer.slot) = 0;
+  if (IsRows(transfer.block) && pass_began_) BeginPass();
+  host_.Occupy(transfer.block, transfer.slot);
+  CheckBudgets();
   ++transfers_in_flight_;
 }
 
@@ -180,60 +175,133 @@ void SimBooks::OnTransferTold(BlockId block, bool good) {
   --transfers_in_flight_;
   if (!good) {
     pass_failed_ = true;
-    Vacate(block);
+    host_.Vacate(block);
     return;
   }
-  places_[block].presence = Presence::kPresent;
-  ++places_[block].reads;
-  *ContentAt(block, places_[block].slot) = ++arrivals_;
+  SimMemory::Place& place = host_.at(block);
+  place.presence = Presence::kPresent;
+  ++place.arrivals;
+  host_.content(block, place.slot) = ++arrivals_;
 }
 
-void SimBooks::OnRun(StepId step) {
+void SimBooks::CheckCopyDestination(const Copy& copy) {
+  const Block& block = program_.blocks[copy.block];
+  if (!plan_.accelerator.has_value() || IsRows(copy.block)) {
+    return Breach(Invariant::kPlace, block.label + " is copied, and has no place to go to");
+  }
+  const SimMemory::Place& place = device_.at(copy.block);
+  if (place.pins > 0) {
+    Breach(Invariant::kPinned, block.label + " is copied again while a step uses it");
+  }
+  if (place.presence == Presence::kArriving) {
+    Breach(Invariant::kPlace, block.label + " is being copied already");
+  }
+  if (Home(copy.block) != Tier::kDevice) return CheckSlot(device_, copy.block, copy.device_slot);
+  if (place.presence == Presence::kPresent) {
+    Breach(Invariant::kPlace, block.label + " is resident and copied again");
+  }
+  if (copy.device_slot != Copy::kOwnMemory) {
+    Breach(Invariant::kPlace, block.label + " has device memory of its own");
+  }
+}
+
+void SimBooks::CheckCopySource(BlockId block) {
+  if (host_.at(block).presence == Presence::kPresent) return;
+  Breach(Invariant::kArrival,
+         program_.blocks[block].label + " is copied, but is not in host memory");
+}
+
+// A copy brings what is at its source when it starts, since that may not change before it is done.
+void SimBooks::OnStartCopy(const Copy& copy) {
+  CheckCopyDestination(copy);
+  CheckCopySource(copy.block);
+  SimMemory::Place& source = host_.at(copy.block);
+  source.copying = true;
+  source.used = true;
+  const uint64_t content = host_.content(copy.block, source.slot);
+  copies_.push_back({&host_, copy.block, source.slot, content});
+  device_.Occupy(copy.block, copy.device_slot);
+  device_.content(copy.block, copy.device_slot) = content;
+  CheckBudgets();
+}
+
+void SimBooks::OnCopyTold(BlockId block) {
+  WEIR_CHECK(!copies_.empty() && copies_.front().block == block);
+  copies_.pop_front();
+  host_.at(block).copying = false;
+  SimMemory::Place& place = device_.at(block);
+  place.presence = Presence::kPresent;
+  ++place.arrivals;
+}
+
+void SimBooks::CheckDevice(StepId step, ComputeDevice device) {
+  const ComputeDevice planned = StepDevice(program_, plan_, step, /*wide=*/false);
+  const bool may_run =
+      device == planned || (device == ComputeDevice::kAccelerator && plan_.accelerator.has_value());
+  if (may_run) return;
+  Breach(Invariant::kPlace, absl::StrCat("step ", step, " runs on the ",
+                                         device == ComputeDevice::kCpu ? "CPU" : "accelerator",
+                                         ", which the plan does not give it"));
+}
+
+// A step that is run begins to use one of its blocks.
+void SimBooks::Use(BlockId block, ComputeDevice device, Running* running) {
+  const bool on_host = device == ComputeDevice::kCpu || IsRows(block);
+  SimMemory& memory = on_host ? host_ : device_;
+  SimMemory::Place& place = memory.at(block);
+  const bool is_there =
+      place.presence == Presence::kPresent || (!on_host && place.presence == Presence::kArriving);
+  if (!is_there) {
+    Breach(Invariant::kArrival,
+           absl::StrCat("step ", running->step, " needs ", program_.blocks[block].label,
+                        on_host ? ", which is not in memory"
+                                : ", whose copy to the accelerator was not started"));
+  }
+  ++place.pins;
+  place.used = true;
+  running->seen.push_back({&memory, block, place.slot, memory.content(block, place.slot)});
+}
+
+void SimBooks::OnRun(StepId step, ComputeDevice device) {
+  CheckDevice(step, device);
   Running running{.step = step, .seen = {}};
-  for (BlockId block : program_.steps[step].needs) {
-    Place& place = places_[block];
-    if (place.presence != Presence::kPresent) {
-      Breach(Invariant::kArrival,
-             absl::StrCat("step ", step, " needs ", program_.blocks[block].label,
-                          ", which is not in memory"));
-    }
-    ++place.pins;
-    place.used = true;
-    running.seen.push_back({block, place.slot, *ContentAt(block, place.slot)});
-  }
+  for (BlockId block : program_.steps[step].needs) Use(block, device, &running);
   CheckOrder(step);
-  running_.push_back(std::move(running));
+  running_[static_cast<size_t>(device)].push_back(std::move(running));
 }
 
-void SimBooks::OnStepTold(StepId step) {
-  WEIR_CHECK(!running_.empty() && running_.front().step == step);
-  running_.pop_front();
-  for (BlockId block : program_.steps[step].needs) {
-    --places_[block].pins;
+void SimBooks::OnStepTold(StepId step, ComputeDevice device) {
+  std::deque<Running>& running = running_[static_cast<size_t>(device)];
+  WEIR_CHECK(!running.empty() && running.front().step == step);
+  for (const Seen& seen : running.front().seen) {
+    --seen.memory->at(seen.block).pins;
     // The next pass works on other tokens.
-    if (IsRows(block)) Vacate(block);
+    if (IsRows(seen.block)) host_.Vacate(seen.block);
   }
+  running.pop_front();
 }
 
 void SimBooks::CheckContents() {
-  for (const Running& running : running_) {
-    for (const Seen& seen : running.seen) {
-      if (*ContentAt(seen.block, seen.slot) == seen.content) continue;
-      Breach(Invariant::kPinned, absl::StrCat("the bytes of ", program_.blocks[seen.block].label,
-                                              " changed while step ", running.step, " used them"));
+  for (const std::deque<Running>& steps : running_) {
+    for (const Running& running : steps) {
+      for (const Seen& seen : running.seen) {
+        if (seen.memory->content(seen.block, seen.slot) == seen.content) continue;
+        Breach(Invariant::kPinned,
+               absl::StrCat("the bytes of ", program_.blocks[seen.block].label,
+                            " changed while step ", running.step, " used them"));
+      }
     }
   }
-}
-
-StepId SimBooks::GroupEnd(StepId begin) const {
-  StepId end = begin + 1;
-  while (end < program_.steps.size() && program_.steps[end].joins_previous) ++end;
-  return end;
+  for (const Seen& seen : copies_) {
+    if (seen.memory->content(seen.block, seen.slot) == seen.content) continue;
+    Breach(Invariant::kPinned, absl::StrCat("the bytes of ", program_.blocks[seen.block].label,
+                                            " changed while they were copied"));
+  }
 }
 
 void SimBooks::EnterGroup(StepId begin) {
   group_begin_ = begin;
-  group_end_ = GroupEnd(begin);
+  group_end_ = program_.group_end(begin);
   group_left_ = group_end_ - group_begin_;
   for (StepId step = group_begin_; step < group_end_; ++step) was_run_[step] = false;
 }
@@ -260,14 +328,15 @@ void SimBooks::CheckOrder(StepId step) {
   const bool in_group = step >= group_begin_ && step < group_end_;
   if (in_group && !was_run_[step]) return MarkRun(step);
   const bool opens_next = !in_group && group_left_ == 0 && step >= group_end_ &&
-                          group_end_ < program_.steps.size() && step < GroupEnd(group_end_);
+                          group_end_ < program_.steps.size() &&
+                          step < program_.group_end(group_end_);
   if (opens_next) {
     EnterGroup(group_end_);
     return MarkRun(step);
   }
   // Without rows a pass begins unseen, with one of its first steps. After an error it cannot be
   // told from the pass before whether they were run already.
-  if (!has_rows_ && step < GroupEnd(0)) {
+  if (!has_rows_ && step < program_.group_end(0)) {
     if (in_group && pass_failed_) return;
     BeginPass();
     return MarkRun(step);
@@ -278,16 +347,13 @@ void SimBooks::CheckOrder(StepId step) {
 }
 
 bool SimBooks::CouldRead() const {
-  const auto used_up = [](const Place& place) {
-    return place.presence == Presence::kPresent && place.used && place.pins == 0;
-  };
-  const bool slot_free = std::any_of(occupants_.begin(), occupants_.end(), [&](const auto& block) {
-    return !block.has_value() || used_up(places_[*block]);
-  });
-  if (!slot_free) return false;
-  for (BlockId block = 0; block < places_.size(); ++block) {
-    const Place& place = places_[block];
-    if (Streams(block) && (place.presence == Presence::kAbsent || used_up(place))) return true;
+  if (!host_.HasRoom()) return false;
+  for (BlockId block = 0; block < program_.blocks.size(); ++block) {
+    if (!Streams(block)) continue;
+    const bool is_settled =
+        Home(block) == Tier::kDevice && device_.at(block).presence != Presence::kAbsent;
+    const bool is_gone = host_.at(block).presence == Presence::kAbsent || host_.IsUsedUp(block);
+    if (is_gone && !is_settled) return true;
   }
   return false;
 }

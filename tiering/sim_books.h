@@ -1,23 +1,27 @@
 // SimBooks: what lies where on a simulated machine, kept apart from the scheduler's own account of
 // it, and the invariants that every scheduler must hold at every call and event:
 //
-//   plan      resident blocks lie inside the arena, apart from each other, within the budget
+//   plan      resident blocks lie inside their tier's arena, apart from each other, within its
+//             budget
 //   place     a block goes to the kind of place that the plan gives it, into a slot that exists and
-//             is not being read into; no block is read while it is being read, none that is
-//             resident is read twice
-//   budget    the bytes held are within the plan's budget
-//   pinned    bytes that a step uses stay as they were when it was run until it is done: every
-//             arrival has a number of its own, and a step must find those that it was run with
-//   arrival   a step's blocks have arrived and nothing was put over them; rows are fresh
+//             is not being written to; no block is brought while it is being brought, none that is
+//             resident is brought twice; a step runs on the device that the plan gives it
+//   budget    the bytes held on each tier are within the plan's budget for it
+//   pinned    bytes that a step uses stay as they were when it was run until it is done, those that
+//             are copied until the copy is done: every arrival has a number of its own, and a step
+//             must find those that it was run with
+//   arrival   a step's blocks have arrived, or on the accelerator their copies were started, and
+//             nothing was put over them; what is copied is in host memory; rows are fresh
 //   order     each step runs once a pass; a group of steps (tiering/program.h) after everything
 //             before it and before everything behind it; a pass that met no error is complete
-//   limits    no more transfers and steps in flight than the machine allows
+//   limits    no more transfers, copies and steps in flight than the machine allows
 //   progress  nobody waits with nothing in flight, and no pass goes on for ever
 //
 // The first breach is kept; the books go on as well as they can.
 #ifndef WEIR_TIERING_SIM_BOOKS_H_
 #define WEIR_TIERING_SIM_BOOKS_H_
 
+#include <array>
 #include <cstdint>
 #include <deque>
 #include <optional>
@@ -29,6 +33,7 @@
 #include "tiering/machine.h"
 #include "tiering/plan.h"
 #include "tiering/program.h"
+#include "tiering/sim_memory.h"
 
 namespace weir {
 
@@ -54,42 +59,39 @@ class SimBooks {
 
   void OnStart(const Transfer& transfer);
   void OnTransferTold(BlockId block, bool good);
-  void OnRun(StepId step);
-  void OnStepTold(StepId step);
+  void OnStartCopy(const Copy& copy);
+  void OnCopyTold(BlockId block);
+  void OnRun(StepId step, ComputeDevice device);
+  void OnStepTold(StepId step, ComputeDevice device);
   void OnCancelTold() { pass_failed_ = true; }
-  // Every step in flight finds what it was run with.
+  // Every step and copy in flight finds what it was run with.
   void CheckContents();
   // `when` goes in front of the message.
   void Breach(Invariant invariant, const std::string& what);
   void SetMoment(int64_t now_ns, uint64_t events);  // for messages
 
-  bool Streams(BlockId block) const {
-    return program_.blocks[block].kind == BlockKind::kWeights &&
-           plan_.placements[block].home == Tier::kDisk;
-  }
-  // A slot is free or its block used up, and some streamed block is not in memory.
+  // A host slot is free or its block used up, and some block that is read is not in memory.
   bool CouldRead() const;
 
   Invariant breached() const { return breached_; }
   const absl::Status& violation() const { return violation_; }  // OK: none
   uint32_t transfers_in_flight() const { return transfers_in_flight_; }
-  uint32_t steps_in_flight() const { return static_cast<uint32_t>(running_.size()); }
-  uint64_t reads_of(BlockId block) const { return places_[block].reads; }
-  uint64_t unused_transfers() const { return unused_transfers_; }
-  uint64_t peak_held_bytes() const { return peak_held_bytes_; }
+  uint32_t copies_in_flight() const { return static_cast<uint32_t>(copies_.size()); }
+  uint32_t steps_in_flight() const {
+    return static_cast<uint32_t>(running_[0].size() + running_[1].size());
+  }
+  uint64_t reads_of(BlockId block) const { return host_.at(block).arrivals; }
+  uint64_t copies_of(BlockId block) const { return device_.at(block).arrivals; }
+  uint64_t unused_transfers() const { return host_.unused(); }
+  uint64_t unused_copies() const { return device_.unused(); }
+  uint64_t peak_held_bytes() const { return host_.peak_held_bytes(); }
+  uint64_t peak_device_bytes() const { return device_.peak_held_bytes(); }
 
  private:
-  enum class Presence : uint8_t { kAbsent, kArriving, kPresent };
-  // A block's copy in memory.
-  struct Place {
-    Presence presence = Presence::kAbsent;
-    SlotId slot = Transfer::kOwnMemory;
-    uint32_t pins = 0;  // by steps run and not told done
-    bool used = false;  // by a step, since it arrived
-    uint64_t reads = 0;
-  };
-  // What a step in flight was run with.
+  using Presence = SimMemory::Presence;
+  // What a step or a copy in flight was run with.
   struct Seen {
+    SimMemory* memory;
     BlockId block;
     SlotId slot;
     uint64_t content;
@@ -100,31 +102,33 @@ class SimBooks {
   };
 
   bool IsRows(BlockId block) const { return program_.blocks[block].kind == BlockKind::kRows; }
-  uint64_t* ContentAt(BlockId block, SlotId slot);
-  StepId GroupEnd(StepId begin) const;
+  Tier Home(BlockId block) const { return plan_.placements[block].home; }
+  // It passes through the host ring.
+  bool Streams(BlockId block) const { return !IsRows(block) && Home(block) != Tier::kHost; }
   void CheckPlanLayout();
+  void CheckArena(Tier home, uint64_t arena_bytes);
   void CheckDestination(const Transfer& transfer);
+  void CheckSlot(const SimMemory& memory, BlockId block, SlotId slot);
+  void CheckCopyDestination(const Copy& copy);
+  void CheckCopySource(BlockId block);
+  void CheckBudgets();
+  void CheckDevice(StepId step, ComputeDevice device);
+  void Use(BlockId block, ComputeDevice device, Running* running);
+  std::string NameOf(const SimMemory& memory) const { return &memory == &host_ ? "" : "device "; }
   void CheckOrder(StepId step);
   void BeginPass();
   void EnterGroup(StepId begin);
   void MarkRun(StepId step);
-  void Vacate(BlockId block);
-  void Hold(uint64_t bytes);
 
   const Program& program_;
   const Plan& plan_;
   bool has_rows_ = false;
-  std::vector<Place> places_;                      // by block
-  std::vector<std::optional<BlockId>> occupants_;  // by slot
-  // Number of the arrival whose bytes lie there, 0 while they change.
-  std::vector<uint64_t> slot_contents_;  // by slot
-  std::vector<uint64_t> own_contents_;   // by block, of those with memory of their own
+  SimMemory host_;
+  SimMemory device_;
   uint64_t arrivals_ = 0;
-  uint32_t transfers_in_flight_ = 0;  // started and not told
-  std::deque<Running> running_;
-  uint64_t held_bytes_ = 0;
-  uint64_t peak_held_bytes_ = 0;
-  uint64_t unused_transfers_ = 0;
+  uint32_t transfers_in_flight_ = 0;            // started and not told
+  std::deque<Seen> copies_;                     // the same, in order: what they copy
+  std::array<std::deque<Running>, 2> running_;  // by device, in order
 
   StepId group_begin_ = 0;
   StepId group_end_ = 0;

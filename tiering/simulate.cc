@@ -18,18 +18,49 @@ uint64_t EventBudget(const Program& program) {
   return 4 * (program.blocks.size() + program.steps.size()) + 64;
 }
 
+int64_t NanosOf(uint64_t bytes, double bytes_per_s) {
+  return std::llround(static_cast<double>(bytes) / bytes_per_s * kNanosPerSecond);
+}
+
+// Both devices, group by group, as tiering/cost.h has it.
+void SetComputeBounds(const Program& program, const Plan& plan, const SimHardware& hardware,
+                      Simulation* simulation) {
+  const bool accelerated = plan.accelerator.has_value();
+  for (StepId begin = 0; begin < program.steps.size(); begin = program.group_end(begin)) {
+    int64_t compute_ns = 0;
+    int64_t host_ns = 0;
+    for (StepId step = begin; step < program.group_end(begin); ++step) {
+      const bool beside =
+          accelerated && StepDevice(program, plan, step, false) == ComputeDevice::kCpu;
+      (beside ? host_ns : compute_ns) +=
+          beside ? HostStepNs(hardware, program, step) : StepNs(hardware, program, step);
+    }
+    simulation->compute_bound_ns += compute_ns;
+    simulation->host_compute_bound_ns += host_ns;
+    if (host_ns > 0) host_ns += 2 * hardware.link_latency_ns;
+    simulation->path_bound_ns += std::max(compute_ns, host_ns);
+  }
+}
+
 void SetBounds(const Program& program, const Plan& plan, const SimHardware& hardware,
                Simulation* simulation) {
-  double bytes = static_cast<double>(Summarise(program, plan).streamed_read_bytes);
+  const PlanSummary summary = Summarise(program, plan);
+  uint64_t bytes = summary.streamed_read_bytes;
   for (const Block& block : program.blocks) {
-    if (block.kind == BlockKind::kRows) bytes += static_cast<double>(ReadBytes(block));
+    if (block.kind == BlockKind::kRows) bytes += ReadBytes(block);
   }
-  simulation->disk_bound_ns = std::llround(bytes / hardware.disk_bytes_per_s * kNanosPerSecond);
-  for (StepId step = 0; step < program.steps.size(); ++step) {
-    simulation->compute_bound_ns += StepNs(hardware, program, step);
+  simulation->disk_bound_ns = NanosOf(bytes, hardware.disk_bytes_per_s);
+  if (plan.accelerator.has_value()) {
+    simulation->link_bound_ns = NanosOf(summary.copied_bytes, hardware.link_bytes_per_s);
   }
-  const bool disk = simulation->disk_bound_ns > simulation->compute_bound_ns;
-  simulation->bottleneck = disk ? "disk" : "compute";
+  SetComputeBounds(program, plan, hardware, simulation);
+  const int64_t links_ns = std::max(simulation->disk_bound_ns, simulation->link_bound_ns);
+  if (links_ns > simulation->path_bound_ns) {
+    simulation->bottleneck = simulation->disk_bound_ns == links_ns ? "disk" : "link";
+  } else {
+    const bool cpu = simulation->host_compute_bound_ns > simulation->compute_bound_ns;
+    simulation->bottleneck = cpu ? "cpu" : "compute";
+  }
 }
 
 class Run {
@@ -37,6 +68,7 @@ class Run {
   Run(const Program& program, const Plan& plan, const SimHardware& hardware,
       const SimFaults& faults, const SimulateOptions& options, Trace* trace)
       : options_(options),
+        accelerated_(plan.accelerator.has_value()),
         event_budget_(EventBudget(program)),
         machine_(program, plan, hardware, faults),
         scheduler_(program, plan, machine_, trace, nullptr) {}
@@ -67,12 +99,15 @@ class Run {
   }
 
  private:
-  PassSpec Spec(uint32_t pass) const { return {.head = pass + 1 >= options_.prompt_passes}; }
+  PassSpec Spec(uint32_t pass) const {
+    return {.head = pass + 1 >= options_.prompt_passes,
+            .wide = accelerated_ && pass < options_.prompt_passes};
+  }
 
   void BeginSteady() {
     begin_ns_ = machine_.Now();
     begin_ = machine_.stats();
-    begin_stall_ns_ = scheduler_.stats().disk_stall_ns;
+    begin_scheduler_ = scheduler_.stats();
   }
 
   void EndTimedPass(Simulation* simulation) {
@@ -82,21 +117,28 @@ class Run {
     simulation->disk_bytes = now.transfer_bytes - begin_.transfer_bytes;
     simulation->disk_busy_ns = now.disk_busy_ns - begin_.disk_busy_ns;
     simulation->compute_busy_ns = now.compute_busy_ns - begin_.compute_busy_ns;
-    simulation->disk_stall_ns = scheduler_.stats().disk_stall_ns - begin_stall_ns_;
+    simulation->link_bytes = now.copy_bytes - begin_.copy_bytes;
+    simulation->link_busy_ns = now.link_busy_ns - begin_.link_busy_ns;
+    simulation->host_compute_busy_ns = now.host_compute_busy_ns - begin_.host_compute_busy_ns;
+    simulation->disk_stall_ns = scheduler_.stats().disk_stall_ns - begin_scheduler_.disk_stall_ns;
+    simulation->copy_stall_ns = scheduler_.stats().copy_stall_ns - begin_scheduler_.copy_stall_ns;
   }
 
   const SimulateOptions options_;
+  const bool accelerated_;
   const uint64_t event_budget_;
   SimMachine machine_;
   Scheduler scheduler_;
   int64_t begin_ns_ = 0;
   SimStats begin_;
-  int64_t begin_stall_ns_ = 0;
+  SchedulerStats begin_scheduler_;
 };
 
 }  // namespace
 
-int64_t Simulation::bound_ns() const { return std::max(disk_bound_ns, compute_bound_ns); }
+int64_t Simulation::bound_ns() const {
+  return std::max({disk_bound_ns, link_bound_ns, path_bound_ns});
+}
 
 double Simulation::pass_ns() const {
   return passes == 0 ? 0 : static_cast<double>(steady_ns) / passes;
@@ -115,6 +157,10 @@ SimHardware SimHardwareFrom(const Ceilings& ceilings) {
   hardware.compute_bytes_per_s = ceilings.compute_bytes_per_s;
   hardware.each_step_ns = 0;
   hardware.step_ns = ceilings.step_ns;
+  hardware.host_compute_bytes_per_s = ceilings.host_compute_bytes_per_s;
+  hardware.host_step_ns = ceilings.host_step_ns;
+  hardware.link_bytes_per_s = ceilings.link_bytes_per_s;
+  hardware.link_latency_ns = ceilings.link_latency_ns;
   hardware.max_transfers = 0;
   hardware.max_steps = kRealMaxSteps;
   return hardware;

@@ -19,7 +19,7 @@
 namespace weir {
 
 struct SimulateOptions {
-  uint32_t prompt_passes = 0;    // first of all; only the last of them makes logits
+  uint32_t prompt_passes = 0;    // first of all, wide ones; only the last of them makes logits
   double prompt_step_scale = 1;  // how many times what it takes with one token a step then takes
   uint32_t warm_up_passes = 1;   // then: the first reads what stays resident, and fills the ring
   uint32_t passes = 8;           // then: those that are timed
@@ -38,11 +38,20 @@ struct Simulation {
   int64_t disk_busy_ns = 0;  // bytes flowed
   int64_t compute_busy_ns = 0;
   int64_t disk_stall_ns = 0;  // no step was running: the next one waited for a block
+  // With an accelerator, whose steps compute_busy_ns is about:
+  uint64_t link_bytes = 0;
+  int64_t link_busy_ns = 0;
+  int64_t host_compute_busy_ns = 0;
+  int64_t copy_stall_ns = 0;  // no step was running: the next one waited for copies only
 
-  // The least that one pass can take.
+  // The least that one pass can take, by each link and device, and by both devices together when
+  // the order of the groups is kept (tiering/cost.h).
   int64_t disk_bound_ns = 0;
+  int64_t link_bound_ns = 0;
   int64_t compute_bound_ns = 0;
-  std::string bottleneck;  // "disk" or "compute"
+  int64_t host_compute_bound_ns = 0;
+  int64_t path_bound_ns = 0;  // without an accelerator: compute_bound_ns
+  std::string bottleneck;     // "disk", "link", "compute" or "cpu"
 
   int64_t total_ns = 0;      // of the whole run
   SimStats machine;          // of the whole run

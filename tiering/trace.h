@@ -13,11 +13,17 @@ namespace weir {
 
 class Trace {
  public:
-  enum class Lane : uint8_t { kDisk, kCompute, kPass };
+  enum class Lane : uint8_t {
+    kDisk,         // reads into host memory
+    kCompute,      // steps on the CPU
+    kPass,         // whole passes
+    kCopy,         // copies from host memory to the accelerator
+    kAccelerator,  // steps on the accelerator
+  };
   struct Record {
     Lane lane;
     uint32_t id;    // block, step or pass number, by lane
-    uint32_t slot;  // kDisk: where it went (Transfer::kOwnMemory: its own memory)
+    uint32_t slot;  // kDisk, kCopy: where it went (Transfer::kOwnMemory: its own memory)
     int64_t begin_ns;
     int64_t end_ns;
     bool operator==(const Record&) const = default;
@@ -36,8 +42,8 @@ class Trace {
     int id = 1;
   };
 
-  // One JSON text. Transfers are laid out over as many rows as overlap, times in microseconds from
-  // the first record.
+  // One JSON text. Transfers are laid out over as many rows as overlap; copies, and the steps of
+  // each device, have a row of their own. Times in microseconds from the first record.
   std::string ToPerfettoJson(const Program& program, const Process& process) const;
   std::string ToPerfettoJson(const Program& program) const {
     return ToPerfettoJson(program, Process());

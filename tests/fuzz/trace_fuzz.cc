@@ -44,7 +44,7 @@ Trace::Record RecordOf(std::string_view bytes, size_t labels) {
   std::memcpy(&begin_us, bytes.data() + 4, sizeof(begin_us));
   std::memcpy(&duration_us, bytes.data() + 8, sizeof(duration_us));
   Trace::Record record;
-  record.lane = static_cast<Trace::Lane>(static_cast<unsigned char>(bytes[0]) % 3);
+  record.lane = static_cast<Trace::Lane>(static_cast<unsigned char>(bytes[0]) % 5);
   record.id = static_cast<uint32_t>(static_cast<unsigned char>(bytes[1]) % labels);
   record.slot = bytes[2] == '\xff' ? Transfer::kOwnMemory : static_cast<unsigned char>(bytes[2]);
   record.begin_ns = int64_t{begin_us} * 1000;

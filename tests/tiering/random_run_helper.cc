@@ -5,6 +5,7 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "tests/tiering/accelerator_helper.h"
 #include "tests/tiering/synthetic_helper.h"
 
 namespace weir {
@@ -12,11 +13,12 @@ namespace {
 
 class Life {
  public:
-  Life(uint64_t seed, const MakeScheduler& make)
-      : dice_(seed),
+  Life(uint64_t seed, const MakeScheduler& make, bool accelerated)
+      : accelerated_(accelerated),
+        dice_(seed),
         program_(RandomProgram(seed)),
-        plan_(RandomPlan(program_, &dice_)),
-        hardware_(RandomHardware(&dice_)),
+        plan_(accelerated ? RandomAcceleratorPlan(program_, &dice_) : RandomPlan(program_, &dice_)),
+        hardware_(Hardware()),
         faults_(RandomFaults(&dice_)),
         machine_(program_, plan_, hardware_, faults_),
         scheduler_(make(program_, plan_, machine_)) {}
@@ -46,19 +48,35 @@ class Life {
     if (!holds && life_.problem.empty()) life_.problem = what;
   }
 
+  SimHardware Hardware() {
+    SimHardware hardware = RandomHardware(&dice_);
+    if (accelerated_) AddRandomAccelerator(&dice_, &hardware);
+    return hardware;
+  }
+
+  PassSpec AnyPass() {
+    PassSpec pass{.head = !dice_.OneIn(3)};
+    if (accelerated_) pass.wide = dice_.OneIn(3);
+    return pass;
+  }
+
   void Pass() {
-    const PassSpec pass{.head = !dice_.OneIn(3)};
-    std::optional<bool> next;
-    if (!dice_.OneIn(5)) next = !dice_.OneIn(3);
+    const PassSpec pass = foreseen_.has_value() && !dice_.OneIn(3) ? *foreseen_ : AnyPass();
+    foreseen_.reset();
+    if (!dice_.OneIn(5)) foreseen_ = AnyPass();
     machine_.SetStepScale(pass.head ? 1.0 : 1.0 + 30 * dice_.Share());
     machine_.SetEventBudget(4 * (program_.blocks.size() + program_.steps.size()) + 64);
-    const uint64_t steps = machine_.stats().steps;
-    const absl::Status status = scheduler_->RunPass(pass.head, next);
+    const SimStats before = machine_.stats();
+    const absl::Status status = scheduler_->RunPass(pass, foreseen_);
     if (HasProblem()) return;
     CountEnd(status);
     if (status.ok()) {
       ++life_.passes;
-      Expect(machine_.stats().steps - steps == StepsOf(program_, pass), "not every step was run");
+      const SimStats now = machine_.stats();
+      Expect(now.steps - before.steps == StepsOf(program_, pass), "not every step was run");
+      Expect(!accelerated_ || now.host_steps - before.host_steps == CpuSteps(program_, plan_, pass),
+             "steps were run on the wrong device");
+      copied_ += accelerated_ ? CopiedUses(program_, plan_, pass) : 0;
       used_ += StreamedUses(program_, plan_, pass) + (StepsOf(program_, pass) > 0 ? Rows() : 0);
     } else {
       // Nothing may be under way behind an error.
@@ -101,10 +119,16 @@ class Life {
     const absl::Status idle = machine_.CheckIdle();
     Expect(idle.ok(), std::string(idle.message()));
     uint64_t resident = 0;
+    uint64_t on_device = 0;
     for (BlockId id = 0; id < program_.blocks.size(); ++id) {
       if (!scheduler_->IsResident(id)) continue;
       ++resident;
-      Expect(machine_.ReadsOf(id) == 1, "a resident block was not read once");
+      if (plan_.placements[id].home == Tier::kHost) {
+        Expect(machine_.ReadsOf(id) == 1, "a resident block was not read once");
+        continue;
+      }
+      ++on_device;
+      Expect(machine_.CopiesOf(id) == 1, "a block of the accelerator was not copied once");
     }
     const SimStats stats = machine_.stats();
     Expect(stats.peak_held_bytes <= plan_.dram_budget_bytes, "over budget");
@@ -113,6 +137,11 @@ class Life {
     const bool failed = life_.io_errors + life_.deadlines + life_.cancellations > 0;
     Expect(failed || stats.transfers == used_ + resident + scheduler_->discarded(),
            "reads do not add up");
+    Expect(!accelerated_ || stats.peak_device_bytes <= plan_.accelerator->hbm_budget_bytes,
+           "over budget on the accelerator");
+    Expect(stats.copies == scheduler_->copies(), "the scheduler's count of copies is wrong");
+    Expect(failed || stats.copies == copied_ + on_device + scheduler_->copies_discarded(),
+           "copies do not add up");
   }
 
   uint64_t Rows() const {
@@ -121,6 +150,7 @@ class Life {
     return rows;
   }
 
+  const bool accelerated_;
   Dice dice_;
   const Program program_;
   const Plan plan_;
@@ -128,12 +158,16 @@ class Life {
   const SimFaults faults_;
   SimMachine machine_;
   std::unique_ptr<SchedulerUnderTest> scheduler_;
-  uint64_t used_ = 0;  // streamed blocks and rows, by complete passes
+  std::optional<PassSpec> foreseen_;
+  uint64_t used_ = 0;    // streamed blocks and rows, by complete passes
+  uint64_t copied_ = 0;  // blocks in device slots, by complete passes
   RandomLife life_;
 };
 
 }  // namespace
 
-RandomLife LiveRandomly(uint64_t seed, const MakeScheduler& make) { return Life(seed, make).Run(); }
+RandomLife LiveRandomly(uint64_t seed, const MakeScheduler& make, bool accelerated) {
+  return Life(seed, make, accelerated).Run();
+}
 
 }  // namespace weir

@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "absl/status/status.h"
+#include "tiering/scheduler.h"
 #include "tiering/sim_machine.h"
 #include "tiering/trace.h"
 
@@ -21,11 +22,13 @@ namespace weir {
 class SchedulerUnderTest {
  public:
   virtual ~SchedulerUnderTest() = default;
-  virtual absl::Status RunPass(bool head, std::optional<bool> next_head) = 0;
+  virtual absl::Status RunPass(const PassSpec& pass, const std::optional<PassSpec>& next) = 0;
   virtual void Drain() = 0;
   virtual bool IsResident(BlockId block) const = 0;
   virtual uint64_t transfers() const = 0;
   virtual uint64_t discarded() const = 0;
+  virtual uint64_t copies() const = 0;
+  virtual uint64_t copies_discarded() const = 0;
 };
 
 // `S` has the interface of weir::Scheduler, `Pass` that of weir::PassSpec.
@@ -34,15 +37,17 @@ class SchedulerAdapter final : public SchedulerUnderTest {
  public:
   SchedulerAdapter(const Program& program, const Plan& plan, Machine& machine)
       : scheduler_(program, plan, machine, nullptr, nullptr) {}
-  absl::Status RunPass(bool head, std::optional<bool> next_head) override {
-    std::optional<Pass> next;
-    if (next_head.has_value()) next = Pass{.head = *next_head};
-    return scheduler_.RunPass(Pass{.head = head}, next);
+  absl::Status RunPass(const PassSpec& pass, const std::optional<PassSpec>& next) override {
+    std::optional<Pass> its_next;
+    if (next.has_value()) its_next = Pass{.head = next->head, .wide = next->wide};
+    return scheduler_.RunPass(Pass{.head = pass.head, .wide = pass.wide}, its_next);
   }
   void Drain() override { scheduler_.Drain(); }
   bool IsResident(BlockId block) const override { return scheduler_.IsResident(block); }
   uint64_t transfers() const override { return scheduler_.stats().transfers; }
   uint64_t discarded() const override { return scheduler_.stats().discarded; }
+  uint64_t copies() const override { return scheduler_.stats().copies; }
+  uint64_t copies_discarded() const override { return scheduler_.stats().copies_discarded; }
 
  private:
   S scheduler_;
@@ -69,7 +74,8 @@ struct RandomLife {
   SimStats stats;
 };
 
-RandomLife LiveRandomly(uint64_t seed, const MakeScheduler& make);
+// `accelerated`: with a plan for an accelerator.
+RandomLife LiveRandomly(uint64_t seed, const MakeScheduler& make, bool accelerated);
 
 }  // namespace weir
 

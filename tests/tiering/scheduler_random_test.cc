@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "absl/strings/match.h"
@@ -16,24 +17,29 @@ namespace {
 constexpr PassSpec kWithHead{.head = true};
 
 // One stretch of lives for each case, so that a failure is found again quickly.
-class RandomLivesTest : public testing::TestWithParam<uint64_t> {};
+class RandomLivesTest : public testing::TestWithParam<std::tuple<bool, uint64_t>> {};
 
-// 10,000 lives in all: no hang, no invariant broken, every pass complete or ended by the error that
-// was injected.
+// 10,000 lives without an accelerator and as many with one: no hang, no invariant broken, every
+// pass complete or ended by the error that was injected.
 TEST_P(RandomLivesTest, KeepEveryInvariant) {
   constexpr uint64_t kLives = 1000;
+  const auto [accelerated, stretch] = GetParam();
   const MakeScheduler make = Maker<Scheduler, PassSpec>();
   RandomLife sum;
-  for (uint64_t seed = GetParam() * kLives; seed < (GetParam() + 1) * kLives; ++seed) {
-    const RandomLife life = LiveRandomly(seed, make);
+  for (uint64_t seed = stretch * kLives; seed < (stretch + 1) * kLives; ++seed) {
+    const RandomLife life = LiveRandomly(seed, make, accelerated);
     ASSERT_EQ(life.problem, "") << "seed " << seed;
     if (seed % 16 == 0) {
-      ASSERT_EQ(life.trace_hash, LiveRandomly(seed, make).trace_hash) << "seed " << seed;
+      ASSERT_EQ(life.trace_hash, LiveRandomly(seed, make, accelerated).trace_hash)
+          << "seed " << seed;
     }
     sum.passes += life.passes;
     sum.io_errors += life.io_errors;
     sum.deadlines += life.deadlines;
     sum.cancellations += life.cancellations;
+    sum.stats.copies += life.stats.copies;
+    sum.stats.host_steps += life.stats.host_steps;
+    sum.stats.unused_copies += life.stats.unused_copies;
     sum.stats.faults.stuck_reads += life.stats.faults.stuck_reads;
     sum.stats.faults.eio_errors += life.stats.faults.eio_errors;
     sum.stats.faults.short_attempts += life.stats.faults.short_attempts;
@@ -45,9 +51,14 @@ TEST_P(RandomLivesTest, KeepEveryInvariant) {
   EXPECT_GT(sum.cancellations, kLives / 10);
   EXPECT_GT(sum.stats.faults.eio_errors, kLives / 10);
   EXPECT_GT(sum.stats.faults.short_attempts, kLives);
+  if (!accelerated) return;
+  EXPECT_GT(sum.stats.copies, 10 * kLives);
+  EXPECT_GT(sum.stats.host_steps, 5 * kLives);
+  EXPECT_GT(sum.stats.unused_copies, kLives / 4);
 }
 
-INSTANTIATE_TEST_SUITE_P(Stretches, RandomLivesTest, testing::Range<uint64_t>(0, 10));
+INSTANTIATE_TEST_SUITE_P(Stretches, RandomLivesTest,
+                         testing::Combine(testing::Bool(), testing::Range<uint64_t>(0, 10)));
 
 TEST(SchedulerRandomTest, TheDiskNeverRestsWhileASlotIsFree) {
   for (uint64_t seed = 1000; seed < 1200; ++seed) {

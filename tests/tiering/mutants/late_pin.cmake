@@ -1,9 +1,13 @@
-# A step is run before its blocks are pinned: their slots count as free while it computes.
-replace_once(source "++blocks_[block].pins;" "static_cast<void>(block);")
-replace_once(source "  machine_.Run(step, ComputeDevice::kCpu);\n"
-             "  machine_.Run(step, ComputeDevice::kCpu);
+# A step is run before its blocks are pinned: their host slots count as free while it computes.
+replace_once(scheduler_cc "TierOf(block, device).Pin(block);"
+             "if (!HasHostSlot(block) || device != ComputeDevice::kCpu) TierOf(block, device).Pin(block);")
+replace_once(scheduler_cc "  machine_.Run(step, device);\n"
+             "  machine_.Run(step, device);
   for (BlockId block : program_.steps[step].needs) {
-    if (Streams(block)) Free(block);
+    if (HasHostSlot(block) && device == ComputeDevice::kCpu) host_.Leave(block);
   }
 ")
-replace_once(source "    --state.pins;\n" "    if (Streams(block)) continue;\n")
+replace_once(scheduler_events_cc "    Residency& tier = TierOf(block, device);\n"
+             "    if (HasHostSlot(block) && device == ComputeDevice::kCpu) continue;
+    Residency& tier = TierOf(block, device);
+")

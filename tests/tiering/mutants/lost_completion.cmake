@@ -1,3 +1,3 @@
 # The end of some transfers is counted, but their blocks never become ready.
-replace_once(source "state.state = State::kReady;"
-             "if (event.id % 7 != 3) state.state = State::kReady;")
+replace_once(scheduler_events_cc "  host_.Arrive(block);\n"
+             "  if (event.id % 7 != 3) host_.Arrive(block);\n")
