@@ -17,13 +17,15 @@ set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
 # No -march here: one binary serves every x86-64 CPU. Code that needs AVX2 or more is compiled for
 # several targets by Highway and chosen at run time; a CPU without AVX2 is told so by the program.
 # Assertions of our own (WEIR_CHECK) are always on; the C library's assert is not used.
-add_compile_options(-Wall -Wextra -Wpedantic -Werror -Wshadow -Wnon-virtual-dtor
-                    -fno-exceptions -fno-rtti -fno-math-errno -ffp-contract=off)
+# nvcc has options of its own (WeirCuda).
+set(weir_options -Wall -Wextra -Wpedantic -Werror -Wshadow -Wnon-virtual-dtor
+                 -fno-exceptions -fno-rtti -fno-math-errno -ffp-contract=off)
+add_compile_options("$<$<NOT:$<COMPILE_LANGUAGE:CUDA>>:${weir_options}>")
 
 # GCC 12 reports overlapping copies inside std::string's own assignment and concatenation that
 # cannot happen (GCC bug 105651, mended in 13); where it does so changes with inlining.
 if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 13)
-  add_compile_options(-Wno-restrict)
+  add_compile_options($<$<NOT:$<COMPILE_LANGUAGE:CUDA>>:-Wno-restrict>)
 endif()
 
 if(NOT WEIR_SANITIZE MATCHES "^(|address|undefined|address,undefined|thread)$")

@@ -12,4 +12,5 @@ pkg_check_modules(PCRE2 REQUIRED IMPORTED_TARGET libpcre2-8)
 pkg_check_modules(XXHASH REQUIRED IMPORTED_TARGET libxxhash)
 if(WEIR_BUILD_TESTS)
   find_package(GTest REQUIRED)
+  find_package(Boost REQUIRED COMPONENTS context)  # fibers that run CUDA kernels without a GPU
 endif()

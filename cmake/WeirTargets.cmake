@@ -4,6 +4,12 @@ function(weir_library name)
   cmake_parse_arguments(ARG "" "" "DEPS" ${ARGN})
   file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/*.cc
        ${CMAKE_CURRENT_SOURCE_DIR}/policies/*.cc)
+  # What talks to CUDA is cuda_*.cc; no_cuda_*.cc says that there is none.
+  if(WEIR_HAVE_CUDA)
+    list(FILTER sources EXCLUDE REGEX "/no_cuda_[a-z_]*[.]cc$")
+  else()
+    list(FILTER sources EXCLUDE REGEX "/cuda_[a-z_]*[.]cc$")
+  endif()
   if(NOT sources)
     return()
   endif()

@@ -89,7 +89,7 @@ class EmulatedDevice final : public Device {
 
   absl::StatusOr<std::unique_ptr<Buffer>> Allocate(uint64_t bytes, uint64_t alignment_bytes,
                                                    Touch touch) override {
-    WEIR_RETURN_IF_ERROR(budget_.Take(bytes));
+    WEIR_RETURN_IF_ERROR(budget_.Take(bytes, 0));
     auto memory = MapTouchedMemory(touch_stream_, bytes, alignment_bytes, touch);
     if (!memory.ok()) {
       budget_.Return(bytes);

@@ -5,15 +5,16 @@
 
 namespace weir {
 
-absl::Status MemoryBudget::Take(uint64_t bytes) {
+absl::Status MemoryBudget::Take(uint64_t bytes, uint64_t slack_bytes) {
   const std::lock_guard<std::mutex> lock(mutex_);
   const uint64_t free_bytes = total_bytes_ - taken_bytes_;
-  if (bytes <= free_bytes) {
-    taken_bytes_ += bytes;
+  uint64_t needed_bytes;
+  const bool is_sane = CheckedAdd(bytes, slack_bytes, &needed_bytes) &&
+                       CheckedAdd(needed_bytes, taken_bytes_, &needed_bytes);
+  if (is_sane && needed_bytes <= total_bytes_) {
+    taken_bytes_ = needed_bytes;
     return absl::OkStatus();
   }
-  uint64_t needed_bytes;
-  const bool is_sane = CheckedAdd(taken_bytes_, bytes, &needed_bytes);
   return absl::ResourceExhaustedError(absl::StrCat(
       "cannot allocate ", FormatBytes(bytes), " (", bytes, " bytes) on ", device_, ": ",
       FormatBytes(free_bytes), " of its budget of ", FormatBytes(total_bytes_), " are free. ",

@@ -19,8 +19,8 @@ class MemoryBudget {
       : device_(std::move(device)), total_bytes_(total_bytes) {}
 
   // ResourceExhausted, with what was asked, what is free and what to pass instead, when less than
-  // `bytes` are left.
-  absl::Status Take(uint64_t bytes);
+  // `bytes`, and `slack_bytes` that nobody asked for, are left.
+  absl::Status Take(uint64_t bytes, uint64_t slack_bytes);
   void Return(uint64_t bytes);
   DeviceMemory memory() const;
 

@@ -4,6 +4,8 @@
 #endif
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/op_quantize_activations_cpu.cc"
+#include <algorithm>
+
 #include "hwy/foreach_target.h"
 #include "hwy/highway.h"
 #include "io/base.h"
@@ -114,7 +116,8 @@ HWY_EXPORT(QuantizeGroups);
 
 uint64_t QuantizedActivationBytes(uint64_t tokens, uint64_t columns) {
   WEIR_CHECK(columns % 32 == 0);
-  return tokens * QuantizedLayout(columns, PlanesOf(ActivationFormat::kQ16)).token_bytes();
+  const QuantizedLayout cpu(columns, PlanesOf(ActivationFormat::kQ16));
+  return tokens * std::max(cpu.token_bytes(), CudaQuantizedBytes(columns));
 }
 
 void QuantizeActivationsCpu(CpuStream& stream, const QuantizeActivationsArgs& args) {

@@ -1,4 +1,4 @@
-// How the CPU device lays out quantised activations: x = scale * q over groups of 32 columns, with
+// How devices lay out quantised activations: x = scale * q over groups of 32 columns, with
 // the sums of q that zero points and offsets of weights multiply. In 8 bits q is in [-127, 127]; in
 // 16 bits q = 255 * high + low with both in [-127, 127]: two planes of int8, so that the byte
 // products of the instruction sets serve both widths. Private to the matrix products; others treat
@@ -48,6 +48,29 @@ class QuantizedLayout {
   uint64_t columns_;
   uint32_t planes_;
 };
+
+// The CUDA device's layout of a token: a record for each line of 128 columns, so that all that a
+// thread needs lies at fixed distances. Always two planes (with 8 bits, high is zero). The records'
+// size puts four lines, which eight lanes read at a time, into different banks of L1 for the
+// formats whose lanes take 64 columns in order (kernels/cuda_unpack.h); for others two may meet in
+// one.
+struct CudaQuantizedLine {
+  static constexpr uint32_t kColumns = 128;
+  int8_t high[kColumns];
+  int8_t low[kColumns];
+  struct Group {  // 32 columns
+    float scale;
+    float sum;      // of q, exact
+    float half[2];  // of the first 16 and of the others
+  };
+  Group groups[kColumns / 32];
+  uint8_t padding[16];
+};
+static_assert(sizeof(CudaQuantizedLine) == 336);
+
+constexpr uint64_t CudaQuantizedBytes(uint64_t columns) {  // of a token
+  return CeilDiv(columns, CudaQuantizedLine::kColumns) * sizeof(CudaQuantizedLine);
+}
 
 }  // namespace weir
 

@@ -206,7 +206,6 @@ TEST_P(DeviceContractTest, MemoryIsPinnedOnce) {
   EXPECT_EQ(pin(8 * kMiB, 0).status().code(), absl::StatusCode::kInvalidArgument);
 }
 
-INSTANTIATE_TEST_SUITE_P(Devices, DeviceContractTest, testing::ValuesIn(HostDevicesUnderTest()),
-                         DeviceTestName);
+WEIR_ON_EVERY_DEVICE_UNDER_TEST(DeviceContractTest);
 
 }  // namespace weir

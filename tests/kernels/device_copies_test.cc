@@ -255,7 +255,6 @@ TEST_P(DeviceCopiesTest, ADestroyedCopyStreamHasCopied) {
   EXPECT_TRUE(std::equal(host(), host() + kMiB, host() + kMiB));
 }
 
-INSTANTIATE_TEST_SUITE_P(Devices, DeviceCopiesTest, testing::ValuesIn(HostDevicesUnderTest()),
-                         DeviceTestName);
+WEIR_ON_EVERY_DEVICE_UNDER_TEST(DeviceCopiesTest);
 
 }  // namespace weir

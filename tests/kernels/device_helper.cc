@@ -5,43 +5,9 @@
 #include <utility>
 
 #include "kernels/cpu_device.h"
-#include "kernels/emulated_device.h"
 #include "kernels/host_memory.h"
 
 namespace weir {
-namespace {
-
-DeviceUnderTest CpuUnderTest(const char* name, uint32_t threads, uint32_t queue_capacity) {
-  return {.name = name,
-          .make =
-              [=] {
-                CpuDeviceOptions options;
-                options.threads = threads;
-                options.queue_capacity = queue_capacity;
-                return MakeCpuDevice(options);
-              },
-          .enqueue_step = StepOnCpu,
-          .enqueue_hold = HoldOnCpu};
-}
-
-DeviceUnderTest EmulatedUnderTest(const char* name, uint32_t threads, double bytes_per_s,
-                                  int64_t latency_ns, uint32_t queue_capacity) {
-  return {.name = name,
-          .make =
-              [=] {
-                EmulatedDeviceOptions options;
-                options.threads = threads;
-                options.h2d_bytes_per_s = bytes_per_s;
-                options.latency_ns = latency_ns;
-                options.memory_bytes = kDeviceTestBytes;
-                options.queue_capacity = queue_capacity;
-                return MakeEmulatedDevice(options);
-              },
-          .enqueue_step = StepOnCpu,
-          .enqueue_hold = HoldOnCpu};
-}
-
-}  // namespace
 
 void StepOnCpu(Stream& stream, uint64_t* cell, uint64_t addend) {
   static_cast<CpuStream&>(stream).Launch([=](uint32_t worker, uint32_t workers, CpuStream&) {
@@ -54,19 +20,6 @@ void HoldOnCpu(Stream& stream, const std::atomic<uint32_t>* gate) {
   static_cast<CpuStream&>(stream).Launch([=](uint32_t worker, uint32_t, CpuStream&) {
     while (worker == 0 && gate->load() == 0) std::this_thread::yield();
   });
-}
-
-// The tests hold up to eight entries behind a gate, so a queue has at least that many; workers
-// fewer, as many, and more than this machine's cores.
-std::vector<DeviceUnderTest> HostDevicesUnderTest() {
-  return {CpuUnderTest("Cpu1", 1, 4096),
-          CpuUnderTest("Cpu2", 2, 4096),
-          CpuUnderTest("Cpu2SmallQueue", 2, 16),
-          CpuUnderTest("Cpu3", 3, 64),
-          CpuUnderTest("Cpu8", 8, 4096),
-          EmulatedUnderTest("EmulatedFast", 2, 100e9, 0, 4096),
-          EmulatedUnderTest("EmulatedSmallQueue", 1, 20e9, 5'000, 16),
-          EmulatedUnderTest("EmulatedSlow", 2, 1e9, 100'000, 64)};
 }
 
 std::string DeviceTestName(const testing::TestParamInfo<DeviceUnderTest>& device) {

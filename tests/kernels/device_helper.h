@@ -34,11 +34,23 @@ struct DeviceUnderTest {
 void StepOnCpu(Stream& stream, uint64_t* cell, uint64_t addend);
 void HoldOnCpu(Stream& stream, const std::atomic<uint32_t>* gate);
 
+// Of CUDA streams, where weir is built with CUDA (device_kernels.cu).
+void StepOnCuda(Stream& stream, uint64_t* cell, uint64_t addend);
+void HoldOnCuda(Stream& stream, const std::atomic<uint32_t>* gate);
+void TrapOnCuda(Stream& stream);  // fails as a wild pointer does, and takes the context with it
+
 // Bytes of memory that the accelerators under test have.
 inline constexpr uint64_t kDeviceTestBytes = 256 * kMiB;
 
 // All that need no hardware: several CPU devices and emulated accelerators.
 std::vector<DeviceUnderTest> HostDevicesUnderTest();
+// The GPU, for suites whose name says Gpu: a CUDA device, which is optional.
+std::vector<DeviceUnderTest> GpuDevicesUnderTest();
+#define WEIR_ON_EVERY_DEVICE_UNDER_TEST(suite)                                        \
+  INSTANTIATE_TEST_SUITE_P(Devices, suite, testing::ValuesIn(HostDevicesUnderTest()), \
+                           DeviceTestName);                                           \
+  INSTANTIATE_TEST_SUITE_P(Gpu, suite, testing::ValuesIn(GpuDevicesUnderTest()), DeviceTestName)
+
 std::string DeviceTestName(const testing::TestParamInfo<DeviceUnderTest>& device);
 
 // What `steps` steps with addends 0, 1, 2, ... make of 0.

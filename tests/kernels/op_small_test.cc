@@ -1,11 +1,13 @@
-// Normalisation, rotary embedding, element-wise ops and embedding rows, each against double
-// precision with a tolerance from its own roundings (u = 2^-24), on odd and even shapes, every
-// instruction set and several numbers of threads, which must agree bit for bit.
+// Normalisation, rotary embedding, element-wise ops and embedding rows on every device, each
+// against double precision with a tolerance from its own roundings (u = 2^-24), on odd and even
+// shapes; on the CPU on every instruction set and several numbers of threads, which must agree bit
+// for bit.
 #include <gtest/gtest.h>
 
 #include <algorithm>
 #include <cmath>
 #include <functional>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -13,27 +15,31 @@
 #include "kernels/isa.h"
 #include "kernels/ops.h"
 #include "tests/kernels/op_reference_helper.h"
+#include "tests/kernels/op_runner_helper.h"
 #include "tests/kernels/reference_helper.h"
 
 namespace weir {
 namespace {
 
-// Runs `op(stream, output)` on copies of `initial`: on each isa with 1 thread, handing the result
-// to `check`, and with more threads, expecting the same bits.
-void ForEachIsaAndThreads(const std::vector<float>& initial,
-                          const std::function<void(Stream&, float*)>& op,
-                          const std::function<void(const std::vector<float>&)>& check) {
-  for (const std::string& isa : SupportedIsas()) {
-    SCOPED_TRACE(isa);
-    std::vector<float> single;
-    for (uint32_t threads : {1, 2, 3, 8}) {
-      std::vector<float> output = initial;
-      RunOnCpu(threads, isa, [&](Stream& stream) { op(stream, output.data()); });
+// Runs `op(runner, output)` on copies of `initial`. On the CPU on each isa with 1 thread, handing
+// the result to `check`, and with more threads, expecting the same bits; elsewhere twice, likewise.
+void RunOn(const std::string& device, const std::vector<float>& initial,
+           const std::function<void(OpRunner&, float*)>& op,
+           const std::function<void(const std::vector<float>&)>& check) {
+  const bool cpu = device == "Cpu";
+  for (const std::string& isa : cpu ? SupportedIsas() : std::vector<std::string>{""}) {
+    SCOPED_TRACE(device + " " + isa);
+    std::vector<float> first;
+    for (uint32_t threads : cpu ? std::vector<uint32_t>{1, 2, 3, 8} : std::vector<uint32_t>{1, 2}) {
+      std::unique_ptr<OpRunner> runner = MakeOpRunner(device, threads, isa);
+      float* const output = runner->Upload(initial);
+      op(*runner, output);
+      const std::vector<float> result = runner->Download(output, initial.size());
       if (threads == 1) {
-        single = output;
-        check(single);
+        first = result;
+        check(first);
       }
-      ASSERT_EQ(output, single) << threads << " threads";
+      ASSERT_EQ(result, first) << threads << " threads, or again";
     }
   }
 }
@@ -46,7 +52,10 @@ struct NormShape {
   uint32_t tokens, groups, columns;
 };
 
-TEST(RmsNormTest, MatchesReference) {
+using RmsNormTest = OpTest;
+WEIR_ON_EVERY_DEVICE(RmsNormTest);
+
+TEST_P(RmsNormTest, MatchesReference) {
   for (const NormShape s : {NormShape{1, 1, 1},
                             {3, 1, 7},
                             {1, 1, 576},
@@ -63,11 +72,12 @@ TEST(RmsNormTest, MatchesReference) {
       SCOPED_TRACE(testing::Message() << s.columns << " columns, variant " << variant);
       const bool accumulate = variant & 1;
       const float* const weights = variant & 2 ? weight.data() : nullptr;
-      const auto op = [&](Stream& stream, float* output) {
-        RmsNorm(stream, {input.data(), stride, weights, output, stride, s.tokens, s.groups,
-                         s.columns, 1e-5f, accumulate});
+      const auto op = [&](OpRunner& runner, float* output) {
+        RmsNorm(runner.stream(),
+                {runner.Upload(input), stride, weights ? runner.Upload(weight) : nullptr, output,
+                 stride, s.tokens, s.groups, s.columns, 1e-5f, accumulate});
       };
-      ForEachIsaAndThreads(old, op, [&](const std::vector<float>& output) {
+      RunOn(GetParam(), old, op, [&](const std::vector<float>& output) {
         for (uint32_t t = 0; t < s.tokens; ++t) {
           for (uint32_t g = 0; g < s.groups; ++g) {
             const uint64_t at = t * stride + g * s.columns;
@@ -92,21 +102,22 @@ TEST(RmsNormTest, MatchesReference) {
   }
 }
 
-TEST(RmsNormTest, InPlaceAndTokenAlone) {
-  const std::vector<float> input = RandomFloats(50 * 1000, 1);
-  std::vector<float> outside(input.size());
+TEST_P(RmsNormTest, InPlaceAndTokenAlone) {
+  const std::unique_ptr<OpRunner> runner = MakeOpRunner(GetParam(), 3);
+  const std::vector<float> values = RandomFloats(50 * 1000, 1);
+  float* const input = runner->Upload(values);
+  float* const outside = runner->Upload(std::vector<float>(values.size()));
+  float* const alone = runner->Upload(std::vector<float>(1000));
   const auto run = [&](const float* in, float* out, uint32_t tokens) {
-    RunOnCpu(3, "", [&](Stream& s) {
-      RmsNorm(s, {in, 1000, nullptr, out, 1000, tokens, 1, 1000, 1e-6f});
-    });
+    RmsNorm(runner->stream(), {in, 1000, nullptr, out, 1000, tokens, 1, 1000, 1e-6f});
   };
-  run(input.data(), outside.data(), 50);
-  std::vector<float> inside = input;
-  run(inside.data(), inside.data(), 50);
-  EXPECT_EQ(inside, outside);
-  std::vector<float> alone(1000);
-  run(input.data() + 17 * 1000, alone.data(), 1);
-  EXPECT_TRUE(std::equal(alone.begin(), alone.end(), outside.begin() + 17 * 1000));
+  run(input, outside, 50);
+  run(input + 17 * 1000, alone, 1);
+  run(input, input, 50);
+  const std::vector<float> want = runner->Download(outside, values.size());
+  EXPECT_EQ(runner->Download(input, values.size()), want);
+  const std::vector<float> one = runner->Download(alone, 1000);
+  EXPECT_TRUE(std::equal(one.begin(), one.end(), want.begin() + 17 * 1000));
 }
 
 // ---- Rope: sine and cosine rounded once and scaled once; two products and a sum
@@ -117,7 +128,10 @@ struct RopeShape {
   int32_t first_position;
 };
 
-TEST(RopeTest, MatchesReferenceInBothLayouts) {
+using RopeTest = OpTest;
+INSTANTIATE_TEST_SUITE_P(Devices, RopeTest, testing::Values("Cpu"), OpDeviceName);
+
+TEST_P(RopeTest, MatchesReferenceInBothLayouts) {
   for (const RopeShape s : {RopeShape{1, 1, 2, 2, 0},
                             {1, 14, 64, 64, 4095},
                             {40, 3, 64, 64, 131000},
@@ -134,9 +148,10 @@ TEST(RopeTest, MatchesReferenceInBothLayouts) {
     for (uint32_t t = 0; t < s.tokens; ++t) positions.push_back(s.first_position + t);
     for (const RopeLayout layout : {RopeLayout::kInterleaved, RopeLayout::kHalves}) {
       const float magnitude = layout == RopeLayout::kHalves ? 1.0f : 1.19f;
-      const auto op = [&](Stream& stream, float* out) {
-        Rope(stream, {out, stride, positions.data(), frequency.data(), s.tokens, s.heads,
-                      s.head_columns, s.rotary_columns, magnitude, layout});
+      const auto op = [&](OpRunner& runner, float* out) {
+        Rope(runner.stream(),
+             {out, stride, runner.Upload(positions), runner.Upload(frequency), s.tokens, s.heads,
+              s.head_columns, s.rotary_columns, magnitude, layout});
       };
       std::vector<double> expected(data.begin(), data.end());
       std::vector<double> bound(data.size(), 0.0);  // exact beside the rotated columns
@@ -156,7 +171,7 @@ TEST(RopeTest, MatchesReferenceInBothLayouts) {
               5 * kUnitRoundoff * magnitude * (std::fabs(data[x]) + std::fabs(data[y]));
         }
       }
-      ForEachIsaAndThreads(data, op, [&](const std::vector<float>& output) {
+      RunOn(GetParam(), data, op, [&](const std::vector<float>& output) {
         for (size_t i = 0; i < output.size(); ++i) {
           ASSERT_NEAR(output[i], expected[i], bound[i])
               << i << " columns " << s.head_columns << " position " << s.first_position;
@@ -176,7 +191,10 @@ const Shape kShapes[] = {{1, 1}, {1, 67}, {3, 1000}, {1, 8960}, {17, 1536}};
 
 // The exponent's argument is rounded 4 times in gelu, which costs 4 u |argument| of its
 // exponential; about 12 roundings besides.
-TEST(GatedActivationTest, MatchesReference) {
+using GatedActivationTest = OpTest;
+WEIR_ON_EVERY_DEVICE(GatedActivationTest);
+
+TEST_P(GatedActivationTest, MatchesReference) {
   for (const Shape s : kShapes) {
     const uint64_t stride = s.columns + 2;
     std::vector<float> gate = RandomFloats(s.tokens * stride, 5, 12.0f);
@@ -184,39 +202,46 @@ TEST(GatedActivationTest, MatchesReference) {
     for (size_t i = 0; i < gate.size(); i += 9) gate[i] *= 20;  // far into both tails
     gate[0] = 0.0f;
     for (const GateActivation activation : {GateActivation::kSilu, GateActivation::kGeluTanh}) {
-      const auto op = [&](Stream& stream, float* out) {
-        GatedActivation(
-            stream, {gate.data(), up.data(), stride, out, stride, s.tokens, s.columns, activation});
+      const auto op = [&](OpRunner& runner, float* out) {
+        GatedActivation(runner.stream(), {runner.Upload(gate), runner.Upload(up), stride, out,
+                                          stride, s.tokens, s.columns, activation});
       };
-      ForEachIsaAndThreads(
-          std::vector<float>(gate.size(), 9.0f), op, [&](const std::vector<float>& output) {
-            for (uint64_t i = 0; i < output.size(); ++i) {
-              if (i % stride >= s.columns) {
-                ASSERT_EQ(output[i], 9.0f);
-                continue;
+      std::vector<float> separate;
+      RunOn(GetParam(), std::vector<float>(gate.size(), 9.0f), op,
+            [&](const std::vector<float>& output) {
+              separate = output;
+              for (uint64_t i = 0; i < output.size(); ++i) {
+                if (i % stride >= s.columns) {
+                  ASSERT_EQ(output[i], 9.0f);
+                  continue;
+                }
+                const double x = gate[i];
+                const bool silu = activation == GateActivation::kSilu;
+                const double u = silu ? x : 2 * std::sqrt(2 / M_PI) * (x + 0.044715 * x * x * x);
+                const double expected = x / (1 + std::exp(-u)) * up[i];
+                // Below exp(-86) results are denormal.
+                const double error = (12 + 4 * std::min(std::fabs(u), 86.0)) * kUnitRoundoff;
+                ASSERT_NEAR(output[i], expected, error * std::fabs(expected) + 1e-34)
+                    << "gate " << x;
               }
-              const double x = gate[i];
-              const bool silu = activation == GateActivation::kSilu;
-              const double u = silu ? x : 2 * std::sqrt(2 / M_PI) * (x + 0.044715 * x * x * x);
-              const double expected = x / (1 + std::exp(-u)) * up[i];
-              // Below exp(-86) results are denormal.
-              const double error = (12 + 4 * std::min(std::fabs(u), 86.0)) * kUnitRoundoff;
-              ASSERT_NEAR(output[i], expected, error * std::fabs(expected) + 1e-34) << "gate " << x;
-            }
-          });
-      std::vector<float> in_place = gate;
-      RunOnCpu(2, "", [&](Stream& stream) {
-        GatedActivation(stream, {in_place.data(), up.data(), stride, in_place.data(), stride,
-                                 s.tokens, s.columns, activation});
+            });
+      const auto in_place = [&](OpRunner& runner, float* out) {
+        GatedActivation(runner.stream(), {out, runner.Upload(up), stride, out, stride, s.tokens,
+                                          s.columns, activation});
+      };
+      RunOn(GetParam(), gate, in_place, [&](const std::vector<float>& output) {
+        for (uint64_t i = 0; i < output.size(); ++i) {
+          ASSERT_EQ(output[i], i % stride < s.columns ? separate[i] : gate[i]);
+        }
       });
-      std::vector<float> separate = gate;
-      RunOnCpu(2, "", [&](Stream& stream) { op(stream, separate.data()); });
-      EXPECT_EQ(in_place, separate);
     }
   }
 }
 
-TEST(AddTest, IsExactlyOneRounding) {
+using AddTest = OpTest;
+WEIR_ON_EVERY_DEVICE(AddTest);
+
+TEST_P(AddTest, IsExactlyOneRounding) {
   for (const Shape s : kShapes) {
     const uint64_t from_stride = s.columns + 3, to_stride = s.columns + 1;
     const std::vector<float> input = RandomFloats(s.tokens * from_stride, 7);
@@ -227,26 +252,30 @@ TEST(AddTest, IsExactlyOneRounding) {
         expected[t * to_stride + c] += input[t * from_stride + c];
       }
     }
-    ForEachIsaAndThreads(
-        old,
-        [&](Stream& stream, float* out) {
-          Add(stream, {input.data(), from_stride, out, to_stride, s.tokens, s.columns});
+    RunOn(
+        GetParam(), old,
+        [&](OpRunner& runner, float* out) {
+          Add(runner.stream(),
+              {runner.Upload(input), from_stride, out, to_stride, s.tokens, s.columns});
         },
         [&](const std::vector<float>& output) { ASSERT_EQ(output, expected); });
   }
 }
 
 // The quotient's rounding, tanh within 4 ulp (8 u), the product's.
-TEST(SoftCapTest, MatchesReference) {
+using SoftCapTest = OpTest;
+WEIR_ON_EVERY_DEVICE(SoftCapTest);
+
+TEST_P(SoftCapTest, MatchesReference) {
   for (const Shape s : kShapes) {
     const uint64_t stride = s.columns + 1;
     std::vector<float> data = RandomFloats(s.tokens * stride, 9, 90.0f);
     for (size_t i = 0; i < data.size(); i += 3) data[i] *= 1e-4f;
     for (size_t i = 1; i < data.size(); i += 7) data[i] *= 1e4f;
-    ForEachIsaAndThreads(
-        data,
-        [&](Stream& stream, float* out) {
-          SoftCap(stream, {out, stride, s.tokens, s.columns, 30.0f});
+    RunOn(
+        GetParam(), data,
+        [&](OpRunner& runner, float* out) {
+          SoftCap(runner.stream(), {out, stride, s.tokens, s.columns, 30.0f});
         },
         [&](const std::vector<float>& output) {
           for (uint64_t i = 0; i < output.size(); ++i) {
@@ -262,7 +291,10 @@ TEST(SoftCapTest, MatchesReference) {
 // ---- embedding rows: decoding has its own tests; here the gathering and the scale
 // ----------------------
 
-TEST(EmbedRowsTest, GathersScaledRowsOfEveryFormat) {
+using EmbedRowsTest = OpTest;
+WEIR_ON_EVERY_DEVICE(EmbedRowsTest);
+
+TEST_P(EmbedRowsTest, GathersScaledRowsOfEveryFormat) {
   const uint32_t kColumns = 768, kTokens = 37, kRows = 11;
   for (const DTypeInfo& info : AllDTypes()) {
     const uint64_t row_bytes = RowBytes(info.dtype, kColumns);
@@ -275,10 +307,15 @@ TEST(EmbedRowsTest, GathersScaledRowsOfEveryFormat) {
         DequantizeRow(info.dtype, rows[t], kColumns, &expected[t * kColumns]);
       }
       for (float& value : expected) value *= scale;
-      ForEachIsaAndThreads(
-          std::vector<float>(expected.size()),
-          [&](Stream& stream, float* out) {
-            EmbedRows(stream, {rows.data(), info.dtype, scale, out, kTokens, kColumns});
+      RunOn(
+          GetParam(), std::vector<float>(expected.size()),
+          [&](OpRunner& runner, float* out) {
+            // The table at an odd address of the device, and the addresses of its rows.
+            const uint8_t* const on_device = runner.Upload(table, 3);
+            std::vector<const uint8_t*> addresses;
+            for (const uint8_t* row : rows) addresses.push_back(on_device + (row - table.data()));
+            EmbedRows(runner.stream(),
+                      {runner.Upload(addresses), info.dtype, scale, out, kTokens, kColumns});
           },
           [&](const std::vector<float>& output) { ASSERT_EQ(output, expected) << info.name; });
     }
@@ -288,15 +325,26 @@ TEST(EmbedRowsTest, GathersScaledRowsOfEveryFormat) {
 // ---- no work
 // --------------------------------------------------------------------------------------------
 
+using NoTokensTest = OpTest;
+WEIR_ON_EVERY_DEVICE(NoTokensTest);
+
+TEST_P(NoTokensTest, AreNoWork) {
+  const std::unique_ptr<OpRunner> runner = MakeOpRunner(GetParam());
+  float* const x = runner->Upload(std::vector<float>{5.0f});
+  Stream& s = runner->stream();
+  RmsNorm(s, {x, 1, nullptr, x, 1, 0, 1, 1, 1e-5f});
+  GatedActivation(s, {x, x, 1, x, 1, 0, 1, GateActivation::kSilu});
+  Add(s, {x, 1, x, 1, 0, 1});
+  SoftCap(s, {x, 1, 0, 1, 30.0f});
+  EmbedRows(s, {nullptr, DType::kF32, 1, x, 0, 32});
+  EXPECT_EQ(runner->Download(x, 1)[0], 5.0f);
+}
+
 TEST(OpsTest, NoTokensIsNoWork) {
   float untouched = 5.0f;
   RunOnCpu(2, "", [&](Stream& s) {
-    RmsNorm(s, {&untouched, 1, nullptr, &untouched, 1, 0, 1, 1, 1e-5f});
-    Add(s, {&untouched, 1, &untouched, 1, 0, 1});
-    SoftCap(s, {&untouched, 1, 0, 1, 30.0f});
     StoreKv(s, {&untouched, 1, &untouched, 1, nullptr, nullptr, 0, {16, 1, 1, 1}});
     Attention(s, {&untouched, 1, nullptr, nullptr, &untouched, 1, 0, 1, {16, 1, 1, 1}, 1, 0, 0});
-    EmbedRows(s, {nullptr, DType::kF32, 1, &untouched, 0, 32});
   });
   EXPECT_EQ(untouched, 5.0f);
 }

@@ -15,7 +15,7 @@ MAX_FUNCTION_LINES = 70
 # Each folder may include only itself and those before it.
 FOLDERS = ["io", "kernels", "models", "tiering", "engine", "tools"]
 # What tests/FOLDER may include when it is not named after a folder.
-TEST_REACH = {"fuzz": "engine", "bench": "tools"}
+TEST_REACH = {"cuda": "kernels", "fuzz": "engine", "bench": "tools"}
 EXTERNAL = ("absl/", "hwy/", "gtest/", "gmock/", "benchmark/", "nlohmann/", "CLI/")
 
 # tiering/ decides and does not act: whatever acts is not even included.

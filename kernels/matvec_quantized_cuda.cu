@@ -1,0 +1,181 @@
+// Matrix-vector products of block formats with quantised activations, 1 to 8 tokens.
+//
+// A warp takes a row in steps of 2048 columns, a lane 64 columns of a step: it decodes them to
+// bytes once and multiplies them, for each token, with both planes of the activations by dp4a.
+// Weights come through shared memory (kernels/cuda_row_stream.h), activations out of L1, which
+// holds them (18 KiB a token at 4096 columns... 2.5 bytes a column).
+//
+// Cost, one token, 16 bits, Q4_K, for a lane's 64 columns: 4 loads from shared memory, 24
+// instructions to split nibbles, about 30 for two scales and minima, 8 + 2 loads of activations, 32
+// dp4a, 12 to scale and add, about 25 for the loop and the copies: 137 instructions or 2.1 a
+// weight, 1.3 of them on the integer pipe. An H100 has 5.4 issue slots and 2.7 integer slots for
+// each weight that its memory delivers (3.1 TB/s, 4.5 bits a weight). With 32 warps a
+// multiprocessor and 3 stages in flight each, some 110 KiB are on their way; 3.1 TB/s times 0.8 us
+// need 19 KiB.
+#include <cstddef>
+
+#include "io/base.h"
+#include "kernels/cuda_intrinsics.h"
+#include "kernels/cuda_launch.h"
+#include "kernels/cuda_row_stream.h"
+#include "kernels/cuda_unpack.h"
+#include "kernels/matmul_cuda.h"
+#include "kernels/quantized_activations.h"
+
+namespace weir::WEIR_CUDA_NAMESPACE {
+namespace {
+
+constexpr uint32_t kThreads = 128;
+constexpr uint32_t kWarps = kThreads / kWarpThreads;
+// Blocks of a multiprocessor: few enough that the sums of the tokens fit the registers.
+constexpr uint32_t BlocksOf(uint32_t tokens) { return tokens == 1 ? 8 : 5; }
+
+// As many stages as about 4.5 KiB of shared memory a warp hold, of which one is in use.
+constexpr uint32_t StagesOf(uint32_t step_bytes) {
+  const uint32_t stages = 4672 / StageBytes(step_bytes);
+  return stages < 3 ? 3 : stages > 6 ? 6 : stages;
+}
+template <DType kDType>
+using StreamOf = RowStream<Format<kDType>::kStepBytes, StagesOf(Format<kDType>::kStepBytes)>;
+
+struct MatVecArgs {
+  MatMulArgs matmul;
+  uint32_t row_bytes;
+  uint32_t token_lines;  // of the quantised activations
+};
+
+template <typename T>
+WEIR_DEVICE T LoadAt(const void* base, uint32_t offset) {
+  return LoadCached(reinterpret_cast<const T*>(static_cast<const uint8_t*>(base) + offset));
+}
+
+// The exact product of a quarter's 16 columns with a token's two planes, kPlaneBase * high + low.
+struct Dot {
+  int32_t high = 0;
+  int32_t low = 0;
+  WEIR_DEVICE void Add(const uint32_t* values, const Words4& h, const Words4& l) {
+    high = Dp4a(values[3], h.w, Dp4a(values[2], h.z, Dp4a(values[1], h.y, high)));
+    low = Dp4a(values[3], l.w, Dp4a(values[2], l.z, Dp4a(values[1], l.y, low)));
+    high = Dp4a(values[0], h.x, high);
+    low = Dp4a(values[0], l.x, low);
+  }
+  WEIR_DEVICE float value() const { return static_cast<float>(kPlaneBase * high + low); }
+};
+
+// sum + w * x over a group: scale and offset of the weight, a of the activations, `total` the sum
+// of their q.
+template <DType kDType>
+WEIR_DEVICE float AddGroup(float sum, float dot, float scale, float offset, float a, float total) {
+  using F = Format<kDType>;
+  if constexpr (F::kZero != 0) dot = Fma(-static_cast<float>(F::kZero), total, dot);
+  sum = Fma(dot, scale * a, sum);
+  if constexpr (F::kHasOffset) sum = Fma(offset * a, total, sum);
+  return sum;
+}
+
+// Quarters i and i + 1, 32 columns, of the lane's line of one token.
+template <DType kDType>
+WEIR_DEVICE float AddQuarters(float sum, const WeightUnit& unit, uint32_t i,
+                              const CudaQuantizedLine* line, uint32_t odd_lane) {
+  using F = Format<kDType>;
+  const uint32_t lane_quarter = odd_lane * F::kOddLane;
+  const uint8_t* const lane_high = reinterpret_cast<const uint8_t*>(line) + 16 * lane_quarter;
+  const auto* const lane_groups = reinterpret_cast<const uint8_t*>(line->groups + lane_quarter / 2);
+  Dot dots[2];
+  WEIR_UNROLL
+  for (uint32_t j = 0; j < 2; ++j) {
+    const uint32_t offset = 16 * F::QuarterInLine(i + j);
+    dots[F::kGroup == 16 ? j : 0].Add(
+        unit.values + 4 * (i + j), LoadAt<Words4>(lane_high, offset),
+        LoadAt<Words4>(lane_high, offset + offsetof(CudaQuantizedLine, low)));
+  }
+  if constexpr (F::kGroup == 32) {
+    const Words2 group = LoadAt<Words2>(lane_groups, 8 * F::QuarterInLine(i));
+    sum = AddGroup<kDType>(sum, dots[0].value(), unit.scale[i / 2], unit.offset[i / 2],
+                           BitsToFloat(group.x), BitsToFloat(group.y));
+  } else {
+    WEIR_UNROLL
+    for (uint32_t j = 0; j < 2; ++j) {
+      const uint32_t n = F::QuarterInLine(i + j);
+      const Floats4 group = LoadAt<Floats4>(lane_groups, n / 2 * sizeof(Floats4));
+      // Which half: the lane's quarter is odd by its number or by its lane, never by both.
+      const bool second = F::kOddLane % 2 == 0 ? n % 2 == 1 : odd_lane == 1;
+      sum = AddGroup<kDType>(sum, dots[j].value(), unit.scale[i + j], unit.offset[i + j], group.x,
+                             second ? group.w : group.z);
+    }
+  }
+  return sum;
+}
+
+template <DType kDType, uint32_t kTokens>
+WEIR_KERNEL(kThreads, BlocksOf(kTokens))
+void MatVecKernel(MatVecArgs args) {
+  using F = Format<kDType>;
+  using RingStream = StreamOf<kDType>;
+  const MatMulArgs& m = args.matmul;
+  const uint32_t lane = LaneIndex();
+  const uint32_t first_row = BlockX() * kWarps + WarpIndex();
+  const uint32_t stride = BlockCountX() * kWarps;
+  const WeightBytes weight = {m.weight, m.weight + uint64_t{m.rows} * args.row_bytes};
+  RingStream stream(weight, args.row_bytes, m.rows, first_row, stride,
+                    DynamicShared() + WarpIndex() * RingStream::kBytes);
+  const auto* const lane_line = reinterpret_cast<const CudaQuantizedLine*>(m.quantized) + lane / 2;
+  const uint32_t lane_column = kQuarterColumns * QuarterOf<F>(lane, 0);
+  for (uint32_t row = first_row; row < m.rows; row += stride) {
+    const uint32_t skip = Misalignment(m.weight + uint64_t{row} * args.row_bytes);
+    float sums[kTokens] = {};
+    const CudaQuantizedLine* line = lane_line;
+    for (uint32_t first = 0; first < m.columns; first += kStepColumns) {
+      const SharedBytes bytes = {stream.Next(), skip};
+      // Of 32 columns all or none are there. Beyond the row lies garbage, and no activation.
+      if (first + lane_column < m.columns) {
+        const bool all = F::kBlockColumns == kSuperBlock || first + lane_column + 32 < m.columns;
+        WeightUnit unit;
+        LoadUnit<kDType>(bytes, lane, &unit);
+        const CudaQuantizedLine* token = line;
+        WEIR_UNROLL
+        for (uint32_t t = 0; t < kTokens; ++t) {
+          if (kTokens > 1 && t >= m.tokens) break;
+          sums[t] = AddQuarters<kDType>(sums[t], unit, 0, token, lane % 2);
+          if (all) sums[t] = AddQuarters<kDType>(sums[t], unit, 2, token, lane % 2);
+          token += args.token_lines;
+        }
+      }
+      line += kStepColumns / CudaQuantizedLine::kColumns;
+    }
+    float mine = 0;
+    WEIR_UNROLL
+    for (uint32_t t = 0; t < kTokens; ++t) {
+      const float sum = WarpSum(sums[t]);
+      if (lane == t) mine = sum;
+    }
+    if (lane < m.tokens) StoreOutput(m, lane, row, mine);
+  }
+}
+
+template <DType kDType, uint32_t kTokens>
+void LaunchMatVec(CudaStream& stream, const MatVecArgs& args) {
+  LaunchShape shape;
+  const uint64_t needed = CeilDiv(args.matmul.rows, kWarps);
+  const uint64_t most = uint64_t{stream.multiprocessors()} * BlocksOf(kTokens);
+  shape.blocks_x = static_cast<uint32_t>(needed < most ? needed : most);
+  shape.threads = kThreads;
+  shape.shared_bytes = kWarps * StreamOf<kDType>::kBytes;
+  Launch(stream, shape, MatVecKernel<kDType, kTokens>, args);
+}
+
+}  // namespace
+
+void MatVecQuantized(CudaStream& stream, const MatMulArgs& matmul) {
+  const uint64_t row_bytes = RowBytes(matmul.dtype, matmul.columns);
+  WEIR_CHECK(row_bytes < (uint64_t{1} << 31));
+  const uint64_t lines = CeilDiv(matmul.columns, CudaQuantizedLine::kColumns);
+  const MatVecArgs args = {matmul, static_cast<uint32_t>(row_bytes), static_cast<uint32_t>(lines)};
+  ForBlockFormat(matmul.dtype, [&]<DType kDType>() {
+    if (matmul.tokens == 1) return LaunchMatVec<kDType, 1>(stream, args);
+    if (matmul.tokens <= 4) return LaunchMatVec<kDType, 4>(stream, args);
+    LaunchMatVec<kDType, 8>(stream, args);
+  });
+}
+
+}  // namespace weir::WEIR_CUDA_NAMESPACE
