@@ -14,3 +14,6 @@ if(WEIR_BUILD_TESTS)
   find_package(GTest REQUIRED)
   find_package(Boost REQUIRED COMPONENTS context)  # fibers that run CUDA kernels without a GPU
 endif()
+if(WEIR_BUNDLE)
+  weir_link_abseil_archives()
+endif()

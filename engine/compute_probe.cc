@@ -8,18 +8,23 @@
 
 #include "absl/container/flat_hash_map.h"
 #include "engine/kv_pages.h"
+#include "engine/pass_inputs.h"
+#include "engine/run_memory.h"
+#include "engine/session.h"
 #include "engine/small_tensors.h"
 #include "engine/workspace.h"
 #include "io/base.h"
 #include "io/clock.h"
 #include "kernels/cpu_device.h"
+#include "kernels/host_memory.h"
 
 namespace weir {
 namespace {
 
 constexpr uint64_t kPage = 4096;
-constexpr uint32_t kSamples = 6;         // of each kind of step
-constexpr uint32_t kStepsInFlight = 64;  // the device's queue holds their kernels
+constexpr uint64_t kSlackBytes = 64 << 10;  // of an accelerator's budget, for rounding to pages
+constexpr uint32_t kSamples = 6;            // of each kind of step
+constexpr uint32_t kStepsInFlight = 64;     // the device's queue holds their kernels
 
 // Everything that a pass needs, with a stand-in for the weights.
 class Rehearsal {
@@ -28,10 +33,8 @@ class Rehearsal {
                                                          const Transformer& transformer,
                                                          const ComputeProbeOptions& options) {
     auto rehearsal = std::make_unique<Rehearsal>(model, transformer);
-    WEIR_ASSIGN_OR_RETURN(rehearsal->device_,
-                          MakeCpuDevice({.threads = options.threads, .isa = options.isa}));
+    WEIR_RETURN_IF_ERROR(rehearsal->OpenDevice(options));
     WEIR_RETURN_IF_ERROR(rehearsal->Allocate(options));
-    rehearsal->stream_ = rehearsal->device_->NewStream();
     return rehearsal;
   }
 
@@ -67,8 +70,30 @@ class Rehearsal {
 
   void Enqueue(StepId step, Stamp* stamp) {
     stamp->clock = &clock_;
-    transformer_.Enqueue(step, *stream_, small_, workspace_, input_, block_memory_);
+    transformer_.Enqueue(step, {.stream = *stream_,
+                                .small = small_,
+                                .workspace = workspace_,
+                                .input = input_,
+                                .block_memory = block_memory_});
     stream_->NotifyWhenComplete(&SetStamp, stamp);
+  }
+
+  absl::Status OpenDevice(const ComputeProbeOptions& options) {
+    weight_bytes_ = WeightBytes(options.memory_bytes);
+    shape_ = {.context_tokens = options.position + 1, .chunk_tokens = 1};
+    if (!options.accelerator.is_used()) {
+      WEIR_ASSIGN_OR_RETURN(device_,
+                            MakeCpuDevice({.threads = options.threads, .isa = options.isa}));
+    } else {
+      const uint64_t bytes =
+          weight_bytes_ + DeviceOverhead(model_, shape_, 0).total() + kSlackBytes;
+      const uint64_t scratch = AcceleratorScratchBytes(options.accelerator, bytes);
+      WEIR_ASSIGN_OR_RETURN(device_,
+                            MakeAccelerator(options.accelerator, bytes + scratch,
+                                            {.threads = options.threads, .isa = options.isa}));
+    }
+    stream_ = device_->NewStream();
+    return stream_->status();
   }
 
   absl::Status Allocate(const ComputeProbeOptions& options) {
@@ -76,39 +101,70 @@ class Rehearsal {
       WEIR_ASSIGN_OR_RETURN(*buffer, device_->Allocate(std::max(bytes, kPage), kPage, Touch::kNow));
       return absl::OkStatus();
     };
-    const uint32_t context_tokens = options.position + 1;
-    const WorkspaceShape shape = {.chunk_tokens = 1, .logit_rows = 1};
-    WEIR_RETURN_IF_ERROR(take(WorkspaceBytes(model_.config, shape), &workspace_memory_));
-    WEIR_RETURN_IF_ERROR(take(KvBytes(model_.config, context_tokens), &kv_memory_));
+    const bool accelerated = options.accelerator.is_used();
+    const WorkspaceShape workspace = WorkspaceShapeOf(shape_);
+    const uint64_t input_bytes = PassInputs::Bytes(model_, shape_, accelerated);
+    WEIR_RETURN_IF_ERROR(take(WorkspaceBytes(model_.config, workspace), &workspace_memory_));
+    WEIR_RETURN_IF_ERROR(take(KvBytes(model_.config, shape_.context_tokens), &kv_memory_));
     WEIR_RETURN_IF_ERROR(take(SmallTensors::Bytes(model_), &small_memory_));
-    WEIR_RETURN_IF_ERROR(PlaceBlocks(options.memory_bytes));
-    small_ = SmallTensors::OfOnes(model_, small_memory_->data());
-    workspace_ = LayOutWorkspace(model_.config, shape, workspace_memory_->data());
-    workspace_.positions[0] = static_cast<int32_t>(options.position);
-    workspace_.rows[0] = weights_->data();
-    pages_ = std::make_unique<KvPages>(model_.config, context_tokens, kv_memory_->data());
-    table_ = pages_->NewTable();
-    WEIR_CHECK(pages_->Grow(&table_, context_tokens));
-    input_ = {.tokens = 1, .logit_rows = 1, .page_tables = table_.layers()};
-    return absl::OkStatus();
+    WEIR_RETURN_IF_ERROR(take(input_bytes, &input_memory_));
+    WEIR_RETURN_IF_ERROR(take(weight_bytes_, &weights_));
+    PlaceBlocks();
+    workspace_ = LayOutWorkspace(model_.config, workspace, workspace_memory_->data());
+    pages_ = std::make_unique<KvPages>(model_.config, shape_.context_tokens, kv_memory_->data());
+    WEIR_RETURN_IF_ERROR(MakeSmallTensors());
+    return MakeInputs(accelerated, input_bytes);
   }
 
-  // One block behind the other through the memory, round and round.
-  absl::Status PlaceBlocks(uint64_t memory_bytes) {
+  absl::Status MakeSmallTensors() {
+    const uint64_t bytes = SmallTensors::Bytes(model_);
+    WEIR_ASSIGN_OR_RETURN(const std::unique_ptr<Buffer> host, MapHostMemory(bytes, kPage));
+    small_ =
+        SmallTensors::OfOnes(model_, host->data()).MovedTo(host->data(), small_memory_->data());
+    stream_->CopyIn(small_memory_->data(), host->data(), bytes);
+    stream_->Wait(stream_->Record());
+    return stream_->status();
+  }
+
+  // One token, behind `position` others.
+  absl::Status MakeInputs(bool accelerated, uint64_t bytes) {
+    uint8_t* host = input_memory_->data();
+    if (accelerated) {
+      WEIR_ASSIGN_OR_RETURN(host_inputs_, MapHostMemory(bytes, kPage));
+      host = host_inputs_->data();
+    }
+    inputs_ = std::make_unique<PassInputs>(model_, shape_, host,
+                                           accelerated ? input_memory_->data() : nullptr);
+    session_ = std::make_unique<Session>(*pages_);
+    for (uint32_t i = 0; i + 1 < shape_.context_tokens; ++i) session_->Append(0);
+    WEIR_CHECK(session_->Reserve(1));
+    const TokenId token = 0;
+    inputs_->Prepare(*session_, {token}, [&](TokenId) {
+      return RowPlace{.address = weights_->data(), .on_accelerator = accelerated};
+    });
+    inputs_->CopyIn(*stream_);
+    stream_->Wait(stream_->Record());
+    input_ = inputs_->input(/*logit_rows=*/1);
+    return stream_->status();
+  }
+
+  uint64_t WeightBytes(uint64_t memory_bytes) const {
     const Program& program = transformer_.program();
     uint64_t all_bytes = 0;
     for (const Block& block : program.blocks) all_bytes += AlignUp(block.memory_bytes, kPage);
     const uint64_t row_bytes = RowBytes(model_.tensors.embedding->dtype, model_.config.columns);
     const uint64_t least = std::max(AlignUp(program.max_memory_bytes(), kPage), row_bytes);
-    const uint64_t bytes = std::max(std::min(memory_bytes, all_bytes), least);
-    WEIR_ASSIGN_OR_RETURN(weights_, device_->Allocate(bytes, kPage, Touch::kNow));
+    return std::max(std::min(memory_bytes, all_bytes), least);
+  }
+
+  // One block behind the other through the memory, round and round.
+  void PlaceBlocks() {
     uint64_t at = 0;
-    for (const Block& block : program.blocks) {
-      if (at + block.memory_bytes > bytes) at = 0;
+    for (const Block& block : transformer_.program().blocks) {
+      if (at + block.memory_bytes > weight_bytes_) at = 0;
       block_memory_.push_back(weights_->data() + at);
       at += AlignUp(block.memory_bytes, kPage);
     }
-    return absl::OkStatus();
   }
 
   const RealClock clock_;
@@ -118,9 +174,14 @@ class Rehearsal {
   std::unique_ptr<Buffer> workspace_memory_;
   std::unique_ptr<Buffer> kv_memory_;
   std::unique_ptr<Buffer> small_memory_;
+  std::unique_ptr<Buffer> input_memory_;
+  std::unique_ptr<Buffer> host_inputs_;  // null on the CPU
   std::unique_ptr<Buffer> weights_;
+  uint64_t weight_bytes_ = 0;
+  RunShape shape_;
   std::unique_ptr<KvPages> pages_;
-  KvPageTable table_;
+  std::unique_ptr<Session> session_;
+  std::unique_ptr<PassInputs> inputs_;
   SmallTensors small_;
   Workspace workspace_;
   PassInput input_;

@@ -15,13 +15,19 @@
 
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
+#include "engine/accelerator.h"
+#include "engine/accelerator_site.h"
+#include "engine/host_products.h"
 #include "engine/kv_pages.h"
+#include "engine/link_probe.h"
 #include "engine/model.h"
+#include "engine/pass_inputs.h"
+#include "engine/pass_runner.h"
 #include "engine/planner.h"
 #include "engine/real_machine.h"
+#include "engine/run_memory.h"
 #include "engine/session.h"
 #include "engine/small_tensors.h"
-#include "engine/workspace.h"
 #include "io/clock.h"
 #include "io/fault_reader.h"
 #include "io/reader.h"
@@ -45,8 +51,9 @@ struct EngineOptions {
   uint32_t read_depth = 32;            // reads in flight: as ReaderOptions has them
   std::optional<FaultOptions> faults;  // injected between the reader and the engine
   uint32_t threads = 1;
-  std::string isa;           // empty: the best this CPU has
-  size_t trace_records = 0;  // 0: no trace
+  std::string isa;                 // empty: the best this CPU has
+  AcceleratorOptions accelerator;  // one is used when the plan has one (checked)
+  size_t trace_records = 0;        // 0: no trace
   // While set, the pass in progress ends with Cancelled and none begins. May be null.
   const std::atomic<bool>* cancel = nullptr;
   // What the kernel has not answered by then fails, and with it the pass: io/reader.h.
@@ -92,6 +99,11 @@ class Engine {
   // [vocabulary], row 0 being the oldest of the rows asked for. Valid until the next Forward.
   absl::Span<const float> logits(uint32_t row) const;
 
+  // What the link to the accelerator delivers, measured with the memory that blocks will pass
+  // through, for a tenth of a second. Before the first Forward only (checked); the plan has an
+  // accelerator. Errors: as Device::Pin.
+  absl::StatusOr<LinkFigures> MeasureLink();
+
   // The memory that streamed blocks will pass through, to measure the disk with what the run will
   // use. Before the first Forward only (checked). Empty when nothing streams.
   absl::Span<uint8_t> ring_before_use();
@@ -104,48 +116,55 @@ class Engine {
   const std::string& reader_note() const {
     return reader_note_;
   }  // why io_uring is not used, or empty
-  std::string device_name() const { return device_->name(); }
+  // The accelerator where there is one, otherwise the CPU.
+  std::string device_name() const;
+  // Of the accelerator: what is allocated now, its scratch included; 0 without one.
+  uint64_t accelerator_bytes_in_use() const;
   EngineStats stats() const {
     const ReaderStats reader = reader_->stats();
     return {scheduler_->stats(), reader, pass_cpu_ns_ + reader.cpu_ns};
   }
 
  private:
-  class Runner;
-
   Engine(const Model& model, ModelPlan plan);
   absl::Status Start(const EngineOptions& options);
-  absl::Status Allocate();
+  absl::Status OpenDevices(const EngineOptions& options);
   absl::Status MakeReaders(const EngineOptions& options);
+  absl::Status LoadSmallTensors();
+  void MakeHostProducts();
+  void MakeRunner(const EngineOptions& options);
+  void MakeMachine(const EngineOptions& options);
   bool IsCancelled() const {
     return cancel_ != nullptr && cancel_->load(std::memory_order_relaxed);
   }
+  bool IsWide(size_t tokens) const;
+  absl::Status CheckForward(absl::Span<const TokenId> tokens) const;
+  absl::Status RunChunk(Session& session, absl::Span<const TokenId> chunk, uint32_t logit_rows,
+                        const std::optional<PassSpec>& next);
   absl::Status CheckFiles();  // since the last call, if anything was read
   void LeaveStuckReadsBehind();
-  void PrepareRows(const Session& session, absl::Span<const TokenId> tokens);
-  const uint8_t* ResidentRow(TokenId token) const;
+  RowPlace FindRow(TokenId token) const;
 
   const Model& model_;
   ModelPlan plan_;
   RealClock clock_;  // of injected delays
   std::string reader_note_;
-  std::unique_ptr<Device> device_;
-  std::unique_ptr<Buffer> ring_;
-  std::unique_ptr<Buffer> arena_;
-  std::unique_ptr<Buffer> kv_memory_;
-  std::unique_ptr<Buffer> workspace_memory_;
-  std::unique_ptr<Buffer> rows_memory_;
-  std::unique_ptr<Buffer> small_memory_;
-  std::unique_ptr<Stream> stream_;
+  std::unique_ptr<Device> cpu_;
+  HostMemory host_;
+  std::unique_ptr<AcceleratorSite> site_;  // null without an accelerator
+  std::unique_ptr<Stream> cpu_stream_;
   std::unique_ptr<Reader> reader_;
-  std::optional<SmallTensors> small_;
-  Workspace workspace_;
+  std::optional<SmallTensors> host_small_;
+  std::optional<SmallTensors> device_small_;
   std::unique_ptr<KvPages> kv_pages_;
-  std::unique_ptr<Runner> runner_;
+  std::unique_ptr<PassInputs> inputs_;
+  std::unique_ptr<HostProducts> host_products_;
+  std::unique_ptr<PassRunner> runner_;
   std::unique_ptr<RealMachine> machine_;
   std::unique_ptr<Trace> trace_;
   std::unique_ptr<Scheduler> scheduler_;
-  std::vector<RowRead> row_reads_;
+  EngineProgress progress_;
+  bool has_cpu_steps_ = false;  // beside an accelerator, in passes that are not wide
   ReaderOptions reader_options_;
   uint64_t pass_cpu_ns_ = 0;    // of the calling thread, in RunPass
   uint32_t logit_rows_ = 0;     // of the last Forward

@@ -5,20 +5,27 @@
 
 #include "absl/strings/str_cat.h"
 #include "engine/kv_pages.h"
-#include "engine/small_tensors.h"
+#include "engine/pass_inputs.h"
+#include "engine/run_memory.h"
 #include "engine/workspace.h"
 #include "io/base.h"
-#include "kernels/cpu_device.h"
 
 namespace weir {
 namespace {
 
 constexpr uint64_t kPage = 4096;
 constexpr uint64_t kMaxBlockBytes = 2 * kMiB;
+constexpr uint64_t kMaxCopiedBlockBytes = 8 * kMiB;      // 98 % of the rate of a huge copy
+constexpr uint64_t kMaxResidentBlockBytes = 128 * kMiB;  // a whole matrix
 constexpr uint64_t kMinBlockBytes = 128 * kKiB;
 constexpr uint64_t kMinRingBytes = 24 * kMiB;
 constexpr uint64_t kMaxRingBytes = 128 * kMiB;
 constexpr double kRingSeconds = 0.008;
+// What the link delivers while the host learns that slots are free, and while steps between two
+// copied ones run.
+constexpr double kDeviceRingSeconds = 0.004;
+constexpr uint64_t kMinDeviceRingBytes = 32 * kMiB;
+constexpr uint64_t kMaxDeviceRingBytes = 256 * kMiB;
 constexpr uint32_t kMinChunkTokens = 16;
 
 TransformerOptions CutFor(const Model& model, uint64_t block_bytes, ActivationFormat activations) {
@@ -31,15 +38,28 @@ TransformerOptions CutFor(const Model& model, uint64_t block_bytes, ActivationFo
   return options;
 }
 
-OverheadBytes OverheadFor(const Model& model, const RunShape& shape, uint32_t threads) {
-  const WorkspaceShape workspace = {.chunk_tokens = shape.chunk_tokens,
-                                    .logit_rows = shape.logit_rows};
-  OverheadBytes overhead;
-  overhead.small_tensors = AlignUp(SmallTensors::Bytes(model), kPage);
-  overhead.kv = AlignUp(KvBytes(model.config, shape.context_tokens), kPage);
-  overhead.activations =
-      AlignUp(WorkspaceBytes(model.config, workspace), kPage) + threads * CpuStream::kScratchBytes;
-  overhead.rows = AlignUp(shape.chunk_tokens * RowStagingBytes(model), kPage);
+// Workers with scratch memory on the host, at most.
+uint32_t HostThreads(const PlannerOptions& options) {
+  const bool emulated = options.accelerator.kind == AcceleratorKind::kEmulated;
+  return emulated ? 2 * options.threads : options.threads;
+}
+
+uint32_t InPlaceTokensFor(const PlannerOptions& options, const RunShape& shape) {
+  return options.in_place == InPlace::kOff ? 0 : std::min(kInPlaceTokens, shape.chunk_tokens);
+}
+
+OverheadBytes OverheadFor(const Model& model, const PlannerOptions& options, const RunShape& shape,
+                          uint32_t in_place_tokens) {
+  const uint32_t threads = HostThreads(options);
+  if (!options.accelerator.is_used()) return HostOverhead(model, shape, threads);
+  return HostOverheadBesideAccelerator(model, shape, threads, in_place_tokens);
+}
+
+DeviceOverheadBytes DeviceOverheadFor(const Model& model, const PlannerOptions& options,
+                                      const RunShape& shape, uint32_t in_place_tokens,
+                                      uint64_t hbm_bytes) {
+  DeviceOverheadBytes overhead = DeviceOverhead(model, shape, in_place_tokens);
+  overhead.scratch = AcceleratorScratchBytes(options.accelerator, hbm_bytes);
   return overhead;
 }
 
@@ -48,6 +68,11 @@ uint64_t ReferenceBudget(const Model& model, const PlannerOptions& options) {
   if (options.dram_bytes.has_value()) return *options.dram_bytes;
   const auto weights = static_cast<double>(model.index.tensor_bytes());
   return static_cast<uint64_t>(weights * (options.resident_share.value_or(1.0) + 0.25)) + 64 * kMiB;
+}
+
+// What KV pages and activations are taken from.
+uint64_t WorkingBudget(const Model& model, const PlannerOptions& options) {
+  return options.accelerator.is_used() ? options.hbm_bytes : ReferenceBudget(model, options);
 }
 
 uint32_t ChooseContext(const Model& model, const PlannerOptions& options, uint64_t budget) {
@@ -65,21 +90,66 @@ uint32_t ChooseChunk(const Model& model, const PlannerOptions& options, const Ru
   if (options.chunk_tokens != 0) return options.chunk_tokens;
   uint32_t chunk = std::max(1u, std::min(options.max_chunk_tokens, shape.context_tokens));
   const uint64_t row_bytes = RowStagingBytes(model);
-  auto bytes = [&](uint32_t tokens) {
-    return WorkspaceBytes(model.config, {.chunk_tokens = tokens, .logit_rows = 0}) +
-           tokens * row_bytes;
+  auto fits = [&](uint32_t tokens) {
+    const uint64_t workspace =
+        WorkspaceBytes(model.config, {.chunk_tokens = tokens, .logit_rows = 0});
+    // With an accelerator rows are staged on both sides.
+    const bool on_host =
+        !options.accelerator.is_used() || tokens * row_bytes <= *options.dram_bytes / 8;
+    return workspace + tokens * row_bytes <= budget / 8 && on_host;
   };
-  while (chunk > kMinChunkTokens && bytes(chunk) > budget / 8) chunk /= 2;
+  while (chunk > kMinChunkTokens && !fits(chunk)) chunk /= 2;
   return chunk;
+}
+
+// Copies need size, and a pass that copies nothing few launches; but blocks are what rings have
+// slots for. Without an accelerator the disk alone decides.
+uint64_t ChooseBlockBytes(const Model& model, const PlannerOptions& options) {
+  if (options.block_bytes != 0) return options.block_bytes;
+  const uint64_t weights = model.index.tensor_bytes();
+  if (!options.accelerator.is_used())
+    return std::clamp(weights / 64, kMinBlockBytes, kMaxBlockBytes);
+  const bool all_fits = weights + weights / 8 <= options.hbm_bytes;
+  const uint64_t most = all_fits ? kMaxResidentBlockBytes : kMaxCopiedBlockBytes;
+  uint64_t wanted = std::min(weights / 64, *options.dram_bytes / 8);
+  if (!all_fits) wanted = std::min(wanted, options.hbm_bytes / 16);
+  return std::clamp(wanted, kMinBlockBytes, most);
 }
 
 PlanOptions OptionsFor(const Model& model, const PlannerOptions& options, const RunShape& shape) {
   PlanOptions plan_options;
   plan_options.shape = shape;
-  plan_options.overhead = OverheadFor(model, shape, options.threads);
+  const uint32_t in_place_tokens = InPlaceTokensFor(options, shape);
+  plan_options.overhead = OverheadFor(model, options, shape, in_place_tokens);
   plan_options.preferred_ring_bytes =
       std::min(RingBytes(options.disk_bytes_per_s), model.index.tensor_bytes() / 8);
+  if (!options.accelerator.is_used()) return plan_options;
+  plan_options.device_overhead =
+      DeviceOverheadFor(model, options, shape, in_place_tokens, options.hbm_bytes);
+  plan_options.preferred_device_ring_bytes =
+      std::min(DeviceRingBytes(options.link_bytes_per_s), model.index.tensor_bytes() / 8);
+  plan_options.in_place = options.in_place;
+  plan_options.in_place_tokens = in_place_tokens;
   return plan_options;
+}
+
+bool Fits(const Program& program, const PlannerOptions& options, const PlanOptions& plan_options) {
+  if (!options.dram_bytes.has_value()) return true;
+  if (!options.accelerator.is_used()) {
+    return FloorBytes(program, plan_options) <= *options.dram_bytes;
+  }
+  return AcceleratorDramFloorBytes(program, plan_options) <= *options.dram_bytes &&
+         HbmFloorBytes(program, plan_options) <= options.hbm_bytes;
+}
+
+absl::StatusOr<Plan> MakePlanFor(const Program& program, const PlannerOptions& options,
+                                 const PlanOptions& plan_options) {
+  if (options.accelerator.is_used()) {
+    return MakeAcceleratorPlan(program, *options.dram_bytes, options.hbm_bytes, plan_options);
+  }
+  return options.dram_bytes.has_value()
+             ? MakePlan(program, *options.dram_bytes, plan_options)
+             : MakePlanForResidentShare(program, *options.resident_share, plan_options);
 }
 
 absl::Status CheckContext(const Model& model, const PlannerOptions& options,
@@ -111,19 +181,38 @@ absl::StatusOr<ModelPlan> UseSavedPlan(const Model& model, const PlannerOptions&
         ": shape: block_bytes of at least 4096 and 0 < chunk_tokens <= context_tokens expected"));
   }
   WEIR_RETURN_IF_ERROR(CheckContext(model, options, shape.context_tokens));
+  if (plan.accelerator.has_value() != options.accelerator.is_used()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(source, plan.accelerator.has_value()
+                                 ? ": the plan is for an accelerator. Choose one with --device"
+                                 : ": the plan is for the CPU alone. Run it with --device cpu"));
+  }
   ModelPlan made;
   made.transformer =
       std::make_unique<Transformer>(model, CutFor(model, shape.block_bytes, options.activations));
   const Program& program = made.transformer->program();
   WEIR_RETURN_IF_ERROR(CheckPlanFits(program, plan, source));
   plan.shape.logit_rows = std::max(shape.logit_rows, options.logit_rows);
-  plan.overhead = OverheadFor(model, plan.shape, options.threads);
+  const uint32_t in_place_tokens = plan.accelerator ? plan.accelerator->in_place_tokens : 0;
+  plan.overhead = OverheadFor(model, options, plan.shape, in_place_tokens);
   if (plan.dram_bytes() > plan.dram_budget_bytes) {
     return absl::ResourceExhaustedError(
         absl::StrCat(source, ": this run needs ", FormatBytes(plan.dram_bytes()),
                      " under the plan's placement (", DescribeOverhead(plan.overhead),
                      "), but the plan's budget is ", FormatBytes(plan.dram_budget_bytes),
                      ". Make a plan for this -t and -c"));
+  }
+  if (plan.accelerator.has_value()) {
+    AcceleratorPlan& part = *plan.accelerator;
+    part.overhead =
+        DeviceOverheadFor(model, options, plan.shape, in_place_tokens, part.hbm_budget_bytes);
+    if (part.hbm_bytes() > part.hbm_budget_bytes) {
+      return absl::ResourceExhaustedError(
+          absl::StrCat(source, ": this run needs ", FormatBytes(part.hbm_bytes()),
+                       " of the accelerator's memory under the plan's placement (",
+                       DescribeOverhead(part.overhead), "), but the plan's budget is ",
+                       FormatBytes(part.hbm_budget_bytes), ". Make a plan for this device and -c"));
+    }
   }
   made.plan = std::move(plan);
   return made;
@@ -137,23 +226,23 @@ uint64_t RingBytes(double disk_bytes_per_s) {
                     kMaxRingBytes);
 }
 
-uint64_t RowStagingBytes(const Model& model) {
-  const TensorInfo& table = *model.tensors.embedding;
-  const uint64_t alignment = model.files[table.file]->alignment_bytes();
-  // An unaligned row touches one aligned unit more than its length.
-  return AlignUp(RowBytes(table.dtype, table.columns()), alignment) + alignment;
+uint64_t DeviceRingBytes(double link_bytes_per_s) {
+  const double wanted_bytes = std::min(link_bytes_per_s * kDeviceRingSeconds, 1e9);
+  return std::clamp(AlignUp(static_cast<uint64_t>(wanted_bytes), kMiB), kMinDeviceRingBytes,
+                    kMaxDeviceRingBytes);
 }
 
 absl::StatusOr<ModelPlan> PlanModel(const Model& model, const PlannerOptions& options) {
   if (!options.saved_plan_json.empty()) return UseSavedPlan(model, options);
   WEIR_CHECK(options.dram_bytes.has_value() != options.resident_share.has_value());
-  const uint64_t budget = ReferenceBudget(model, options);
+  WEIR_CHECK(!options.accelerator.is_used() || options.dram_bytes.has_value());
+  const uint64_t budget = WorkingBudget(model, options);
   RunShape shape;
   shape.context_tokens = ChooseContext(model, options, budget);
   WEIR_RETURN_IF_ERROR(CheckContext(model, options, shape.context_tokens));
   shape.chunk_tokens = std::min(ChooseChunk(model, options, shape, budget), shape.context_tokens);
   shape.logit_rows = options.logit_rows;
-  shape.block_bytes = std::clamp(model.index.tensor_bytes() / 64, kMinBlockBytes, kMaxBlockBytes);
+  shape.block_bytes = ChooseBlockBytes(model, options);
 
   ModelPlan made;
   PlanOptions plan_options = OptionsFor(model, options, shape);
@@ -161,22 +250,30 @@ absl::StatusOr<ModelPlan> PlanModel(const Model& model, const PlannerOptions& op
     made.transformer =
         std::make_unique<Transformer>(model, CutFor(model, shape.block_bytes, options.activations));
     plan_options.shape = shape;
-    const bool fits = !options.dram_bytes.has_value() ||
-                      FloorBytes(made.transformer->program(), plan_options) <= *options.dram_bytes;
+    const bool fits = Fits(made.transformer->program(), options, plan_options);
     if (fits || shape.block_bytes <= kMinBlockBytes) break;
     shape.block_bytes = std::max(kMinBlockBytes, shape.block_bytes / 2);
   }
-  const Program& program = made.transformer->program();
-  absl::StatusOr<Plan> plan =
-      options.dram_bytes.has_value()
-          ? MakePlan(program, *options.dram_bytes, plan_options)
-          : MakePlanForResidentShare(program, *options.resident_share, plan_options);
+  absl::StatusOr<Plan> plan = MakePlanFor(made.transformer->program(), options, plan_options);
   if (!plan.ok()) {
     return absl::Status(plan.status().code(),
                         absl::StrCat(model.path, ": ", plan.status().message()));
   }
   made.plan = *std::move(plan);
+  made.options = plan_options;
   return made;
+}
+
+void ChooseInPlace(const Ceilings& ceilings, ModelPlan* plan) {
+  const bool decides = plan->plan.accelerator.has_value() && plan->options.has_value() &&
+                       plan->options->in_place == InPlace::kAuto;
+  if (!decides) return;
+  plan->options->ceilings = ceilings;
+  absl::StatusOr<Plan> made =
+      MakeAcceleratorPlan(plan->transformer->program(), plan->plan.dram_budget_bytes,
+                          plan->plan.accelerator->hbm_budget_bytes, *plan->options);
+  WEIR_CHECK(made.ok());  // it was with these budgets before
+  plan->plan = *std::move(made);
 }
 
 }  // namespace weir

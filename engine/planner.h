@@ -9,6 +9,7 @@
 #include <string>
 
 #include "absl/status/statusor.h"
+#include "engine/accelerator.h"
 #include "engine/model.h"
 #include "engine/transformer.h"
 #include "tiering/plan.h"
@@ -31,7 +32,18 @@ struct PlannerOptions {
   uint32_t threads = 1;  // their scratch memory counts
   ActivationFormat activations = ActivationFormat::kQ16;
   double disk_bytes_per_s = 0;  // decides the ring's size; 0: not known
+  uint64_t block_bytes = 0;     // 0: chosen
+
+  // Given with `dram_bytes` or a saved plan that has an accelerator's part.
+  AcceleratorOptions accelerator;
+  uint64_t hbm_bytes = 0;       // with an accelerator, but for a saved plan
+  double link_bytes_per_s = 0;  // decides the device ring's size; 0: not known
+  InPlace in_place = InPlace::kAuto;
 };
+
+// Most tokens of a pass whose products the CPU may compute in place: reading the weights is what
+// that takes, and few more tokens cost it little.
+inline constexpr uint32_t kInPlaceTokens = 4;
 
 inline constexpr uint32_t kDefaultContextTokens = 4096;
 
@@ -40,15 +52,21 @@ inline constexpr uint32_t kDefaultContextTokens = 4096;
 // (docs/performance.md).
 uint64_t RingBytes(double disk_bytes_per_s);
 
+// The same on the accelerator.
+uint64_t DeviceRingBytes(double link_bytes_per_s);
+
 struct ModelPlan {
   std::unique_ptr<Transformer> transformer;  // refers to the model
   Plan plan;
+  // What the plan was made with, so that ceilings may decide more of it; a saved plan has none.
+  std::optional<PlanOptions> options;
 };
 
 absl::StatusOr<ModelPlan> PlanModel(const Model& model, const PlannerOptions& options);
 
-// Bytes that one gathered embedding row takes in staging, at the worst alignment.
-uint64_t RowStagingBytes(const Model& model);
+// With an accelerator and InPlace::kAuto: decides with these ceilings what the CPU multiplies in
+// place. The program stays as it is.
+void ChooseInPlace(const Ceilings& ceilings, ModelPlan* plan);
 
 }  // namespace weir
 

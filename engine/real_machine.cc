@@ -14,6 +14,10 @@ constexpr int64_t kPollNs = 50'000'000;
 // Bytes wanted in flight; with blocks of a few MiB this is a handful of transfers.
 constexpr uint32_t kMinTransfers = 8;
 
+constexpr uint32_t kMaxSteps = 32;    // enqueued; a step may take long on the CPU, and
+constexpr uint32_t kManySteps = 512;  // microseconds on a GPU
+constexpr uint32_t kMaxCopies = 64;
+
 size_t MostSegments(const Program& program) {
   size_t most = 1;
   for (const Block& block : program.blocks) most = std::max(most, block.segments.size());
@@ -25,12 +29,15 @@ size_t MostSegments(const Program& program) {
 RealMachine::RealMachine(const RealMachineOptions& options)
     : options_(options),
       max_transfers_(std::max(kMinTransfers, options.plan->slots + 2)),
+      max_steps_(options.accelerator.has_value() && options.accelerator->runs_far_ahead
+                     ? kManySteps
+                     : kMaxSteps),
       block_memory_(options.program->blocks.size(), nullptr),
       progress_(options.program->blocks.size()),
-      step_ids_(kStepRing),
-      step_frees_slot_(kStepRing),
-      step_begin_ns_(kStepRing),
-      step_end_ns_(kStepRing) {
+      cpu_steps_({.stream = options.stream,
+                  .capacity = max_steps_,
+                  .wake = &RealMachine::Wake,
+                  .wake_argument = this}) {
   const size_t pieces = max_transfers_ * MostSegments(*options.program) + options.max_rows;
   pieces_.resize(pieces);
   free_pieces_.reserve(pieces);
@@ -39,11 +46,45 @@ RealMachine::RealMachine(const RealMachineOptions& options)
   done_ops_.resize(options.reader->capacity());
   done_blocks_.reserve(options.program->blocks.size());
   rows_.reserve(options.max_rows);
-  for (size_t i = 0; i < options.program->blocks.size(); ++i) {
-    const Placement& placement = options.plan->placements[i];
+  if (options.accelerator.has_value()) MakeCopyMemory();
+  PlaceResidentBlocks();
+}
+
+void RealMachine::PlaceResidentBlocks() {
+  for (size_t i = 0; i < options_.program->blocks.size(); ++i) {
+    const Placement& placement = options_.plan->placements[i];
     if (placement.home == Tier::kHost)
-      block_memory_[i] = options.arena + placement.arena_offset_bytes;
+      block_memory_[i] = options_.arena + placement.arena_offset_bytes;
+    if (placement.home == Tier::kDevice)
+      device_block_memory_[i] = options_.accelerator->arena + placement.arena_offset_bytes;
   }
+}
+
+void RealMachine::MakeCopyMemory() {
+  const MachineAccelerator& accelerator = *options_.accelerator;
+  const Plan& plan = *options_.plan;
+  const CompletionQueue::Options queue = {.stream = accelerator.compute,
+                                          .capacity = max_steps_,
+                                          .notify_each = !accelerator.runs_far_ahead,
+                                          .wake = &RealMachine::Wake,
+                                          .wake_argument = this};
+  accelerator_steps_.emplace(queue);
+  CompletionQueue::Options copies = queue;
+  copies.stream = accelerator.copy;
+  copies.capacity = max_copies_ = kMaxCopies;
+  copies_.emplace(copies);
+  device_block_memory_.resize(block_memory_.size(), nullptr);
+  copy_progress_.resize(block_memory_.size());
+  step_copies_.resize(max_steps_);
+  std::vector<uint64_t> slots;
+  for (uint64_t slot = 0; slot < plan.slots; ++slot) slots.push_back(slot * plan.slot_bytes);
+  pinned_ring_.emplace(*accelerator.device, options_.ring, plan.slots * plan.slot_bytes, slots);
+  std::vector<uint64_t> blocks;
+  for (const Placement& placement : plan.placements) {
+    if (placement.home == Tier::kHost) blocks.push_back(placement.arena_offset_bytes);
+  }
+  std::sort(blocks.begin(), blocks.end());
+  pinned_arena_.emplace(*accelerator.device, options_.arena, plan.resident_arena_bytes, blocks);
 }
 
 void RealMachine::SetRows(absl::Span<const RowRead> rows) {
@@ -111,38 +152,71 @@ void RealMachine::SubmitPending() {
   }
 }
 
-void RealMachine::StartCopy(const Copy&) { WEIR_CHECK(false); }  // there is no accelerator
+void RealMachine::StartCopy(const Copy& copy) {
+  const int64_t begin_ns = clock_.NowNs();
+  const MachineAccelerator& accelerator = *options_.accelerator;
+  if (copy.device_slot != Copy::kOwnMemory) {
+    device_block_memory_[copy.block] =
+        accelerator.ring + copy.device_slot * options_.plan->accelerator->slot_bytes;
+  }
+  CopyProgress& progress = copy_progress_[copy.block];
+  progress.status = EnsurePinned(copy.block);
+  accelerator.copy->CopyIn(device_block_memory_[copy.block], block_memory_[copy.block],
+                           options_.program->blocks[copy.block].memory_bytes);
+  progress.event = accelerator.copy->Record();
+  progress.number = copies_->pushed() + 1;
+  // A host slot comes free.
+  const bool wakes = options_.plan->placements[copy.block].home != Tier::kHost;
+  copies_->Push(copy.block, wakes, begin_ns);
+}
+
+absl::Status RealMachine::EnsurePinned(BlockId block) {
+  const bool in_arena = options_.plan->placements[block].home == Tier::kHost;
+  return (in_arena ? *pinned_arena_ : *pinned_ring_).Ensure(block_memory_[block]);
+}
+
+absl::StatusOr<absl::Span<uint8_t>> RealMachine::PinForProbe() {
+  const Plan& plan = *options_.plan;
+  if (plan.slots > 0) return pinned_ring_->First();
+  return pinned_arena_->First();
+}
 
 void RealMachine::Run(StepId step, ComputeDevice device) {
-  WEIR_CHECK(device == ComputeDevice::kCpu);
-  const size_t at = steps_run_.load(std::memory_order_relaxed) % kStepRing;
-  step_ids_[at] = step;
-  step_frees_slot_[at] = FreesSlot(step) ? 1 : 0;
-  step_begin_ns_[at] = clock_.NowNs();
-  steps_run_.fetch_add(1);  // before the step can be done: see OnStepComplete
-  options_.runner->EnqueueStep(step);
-  options_.stream->NotifyWhenComplete(&RealMachine::OnStepComplete, this);
+  const int64_t begin_ns = clock_.NowNs();
+  if (device == ComputeDevice::kAccelerator) WaitForCopies(step);
+  options_.runner->EnqueueStep(step, device);
+  const bool wakes = FreesSlot(step, device);
+  if (device == ComputeDevice::kCpu) {
+    cpu_steps_.Push(step, wakes, begin_ns);
+  } else {
+    accelerator_steps_->Push(step, wakes, begin_ns);
+    step_copies_[accelerator_steps_->pushed() % max_steps_] = copies_awaited_;
+  }
 }
 
-// The scheduler's thread is woken when there is something for it to do: a slot came free for the
-// next read, half of the queue has run and wants to be refilled, or nothing is left to run. Waking
-// it after every step would take a core from the workers a hundred times a token. The last step in
-// the queue always finds itself last, since steps_run_ grows before a step is enqueued.
-void RealMachine::OnStepComplete(void* machine) {
-  auto* self = static_cast<RealMachine*>(machine);
-  const uint64_t done = self->steps_done_.load(std::memory_order_relaxed);
-  const size_t at = done % kStepRing;
-  self->step_end_ns_[at].store(self->clock_.NowNs(), std::memory_order_relaxed);
-  const bool frees_slot = self->step_frees_slot_[at] != 0;
-  self->steps_done_.store(done + 1);
-  const uint64_t left = self->steps_run_.load() - (done + 1);
-  if (frees_slot || left == 0 || left == kMaxSteps / 2) self->options_.reader->Wake();
+// Copies complete in order, so that waiting for the latest is waiting for all.
+void RealMachine::WaitForCopies(StepId step) {
+  const CopyProgress* latest = nullptr;
+  for (BlockId block : options_.program->steps[step].needs) {
+    if (options_.program->blocks[block].kind == BlockKind::kRows) continue;
+    const CopyProgress& progress = copy_progress_[block];
+    if (latest == nullptr || progress.number > latest->number) latest = &progress;
+  }
+  if (latest == nullptr || latest->number <= copies_awaited_) return;
+  options_.accelerator->compute->WaitFor(*options_.accelerator->copy, latest->event);
+  copies_awaited_ = latest->number;
 }
 
-bool RealMachine::FreesSlot(StepId step) const {
+void RealMachine::Wake(void* machine) {
+  static_cast<RealMachine*>(machine)->options_.reader->Wake();
+}
+
+bool RealMachine::FreesSlot(StepId step, ComputeDevice device) const {
   const std::vector<BlockId>& needs = options_.program->steps[step].needs;
-  return std::any_of(needs.begin(), needs.end(), [this](BlockId block) {
-    return options_.plan->placements[block].home == Tier::kDisk;
+  return std::any_of(needs.begin(), needs.end(), [this, device](BlockId block) {
+    const Tier home = options_.plan->placements[block].home;
+    if (options_.program->blocks[block].kind == BlockKind::kRows) return false;
+    return device == ComputeDevice::kCpu ? home == Tier::kDisk : home != Tier::kDevice;
   });
 }
 
@@ -151,6 +225,10 @@ size_t RealMachine::Wait(absl::Span<MachineEvent> events) {
     SubmitPending();
     const size_t count = CollectEvents(events);
     if (count > 0) return count;
+    if (accelerator_steps_.has_value()) {
+      accelerator_steps_->NotifyLast();
+      copies_->NotifyLast();
+    }
     const size_t got = options_.reader->Wait(absl::MakeSpan(done_ops_), kPollNs);
     for (size_t i = 0; i < got; ++i) FinishPiece(&pieces_[done_ops_[i]->tag]);
   }
@@ -165,17 +243,13 @@ void RealMachine::FinishPiece(Piece* piece) {
 }
 
 size_t RealMachine::CollectEvents(absl::Span<MachineEvent> events) {
-  size_t count = CollectSteps(events);
-  size_t told = 0;
-  for (; told < done_blocks_.size() && count < events.size(); ++told) {
-    const BlockId block = done_blocks_[told];
-    events[count++] = {.kind = MachineEvent::Kind::kTransferDone,
-                       .id = block,
-                       .status = std::move(progress_[block].status),
-                       .begin_ns = progress_[block].begin_ns,
-                       .end_ns = progress_[block].end_ns};
+  size_t count = 0;
+  if (accelerator_steps_.has_value()) {
+    count += CollectAcceleratorSteps(events);
+    count += CollectCopies(/*known=*/0, events.subspan(count));
   }
-  done_blocks_.erase(done_blocks_.begin(), done_blocks_.begin() + static_cast<ptrdiff_t>(told));
+  count += CollectCpuSteps(events.subspan(count));
+  count += CollectTransfers(events.subspan(count));
   const bool cancelled =
       options_.cancel != nullptr && options_.cancel->load(std::memory_order_relaxed);
   if (!cancelled) cancel_told_ = false;
@@ -186,24 +260,74 @@ size_t RealMachine::CollectEvents(absl::Span<MachineEvent> events) {
   return count;
 }
 
-size_t RealMachine::CollectSteps(absl::Span<MachineEvent> events) {
-  const uint64_t done = steps_done_.load(std::memory_order_acquire);
+size_t RealMachine::CollectTransfers(absl::Span<MachineEvent> events) {
+  size_t told = 0;
+  for (; told < done_blocks_.size() && told < events.size(); ++told) {
+    const BlockId block = done_blocks_[told];
+    events[told] = {.kind = MachineEvent::Kind::kTransferDone,
+                    .id = block,
+                    .status = std::move(progress_[block].status),
+                    .begin_ns = progress_[block].begin_ns,
+                    .end_ns = progress_[block].end_ns};
+  }
+  done_blocks_.erase(done_blocks_.begin(), done_blocks_.begin() + static_cast<ptrdiff_t>(told));
+  return told;
+}
+
+size_t RealMachine::CollectCpuSteps(absl::Span<MachineEvent> events) {
   size_t count = 0;
-  while (steps_told_ < done && count < events.size()) {
-    const size_t at = steps_told_ % kStepRing;
-    const int64_t end_ns = step_end_ns_[at].load(std::memory_order_relaxed);
-    // A step begins when it was enqueued, or when the one before it ended.
-    const size_t before = (at + kStepRing - 1) % kStepRing;
-    const int64_t previous_end_ns =
-        steps_told_ == 0 ? 0 : step_end_ns_[before].load(std::memory_order_relaxed);
+  while (cpu_steps_.HasDone() && count < events.size()) {
+    const CompletionQueue::Piece piece = cpu_steps_.Take(0);
     events[count++] = {.kind = MachineEvent::Kind::kStepDone,
-                       .id = step_ids_[at],
-                       .status = absl::OkStatus(),
-                       .begin_ns = std::max(step_begin_ns_[at], previous_end_ns),
-                       .end_ns = end_ns};
-    ++steps_told_;
+                       .id = piece.id,
+                       .status = AcceleratorStatus(),
+                       .begin_ns = piece.begin_ns,
+                       .end_ns = piece.end_ns};
   }
   return count;
+}
+
+// A step that is done had its copies before, whether or not their own notifications have come: they
+// are told first.
+size_t RealMachine::CollectAcceleratorSteps(absl::Span<MachineEvent> events) {
+  size_t count = 0;
+  while (accelerator_steps_->HasDone()) {
+    const uint64_t copies = step_copies_[(accelerator_steps_->taken() + 1) % max_steps_];
+    if (copies_->taken() < copies) count += CollectCopies(copies, events.subspan(count));
+    if (count == events.size()) break;
+    const bool is_recent = copies > 0 && copies + kMaxCopies > copies_->taken();
+    const CompletionQueue::Piece piece =
+        accelerator_steps_->Take(is_recent ? copies_->EndNs(copies) : 0);
+    events[count++] = {.kind = MachineEvent::Kind::kStepDone,
+                       .id = piece.id,
+                       .status = AcceleratorStatus(),
+                       .begin_ns = piece.begin_ns,
+                       .end_ns = piece.end_ns};
+  }
+  return count;
+}
+
+// Those that are done, and those up to number `known` even if it was not noted yet.
+size_t RealMachine::CollectCopies(uint64_t known, absl::Span<MachineEvent> events) {
+  size_t count = 0;
+  while (count < events.size() && (copies_->HasDone() || copies_->taken() < known)) {
+    const CompletionQueue::Piece piece = copies_->Take(0);
+    CopyProgress& progress = copy_progress_[piece.id];
+    absl::Status status = std::move(progress.status);
+    progress.status = absl::OkStatus();
+    if (status.ok()) status = options_.accelerator->copy->status();
+    events[count++] = {.kind = MachineEvent::Kind::kCopyDone,
+                       .id = piece.id,
+                       .status = std::move(status),
+                       .begin_ns = piece.begin_ns,
+                       .end_ns = piece.end_ns};
+  }
+  return count;
+}
+
+absl::Status RealMachine::AcceleratorStatus() const {
+  if (!options_.accelerator.has_value()) return absl::OkStatus();
+  return options_.accelerator->compute->status();
 }
 
 }  // namespace weir

@@ -152,6 +152,18 @@ void SmallTensors::AddFrequencies(const Model& model, uint32_t context_tokens, u
   }
 }
 
+SmallTensors SmallTensors::MovedTo(const uint8_t* from, uint8_t* to) const {
+  auto move = [from, to](const float* tensor) {
+    return reinterpret_cast<const float*>(to + (reinterpret_cast<const uint8_t*>(tensor) - from));
+  };
+  SmallTensors moved;
+  for (const auto& [info, tensor] : by_tensor_) moved.by_tensor_[info] = move(tensor);
+  for (const float* frequencies : inverse_frequency_) {
+    moved.inverse_frequency_.push_back(move(frequencies));
+  }
+  return moved;
+}
+
 const float* SmallTensors::Find(const TensorInfo* tensor) const {
   if (tensor == nullptr) return nullptr;
   const auto it = by_tensor_.find(tensor);

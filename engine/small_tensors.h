@@ -30,6 +30,9 @@ class SmallTensors {
   // Every value 1, nothing read: to measure what the model's steps take.
   static SmallTensors OfOnes(const Model& model, uint8_t* memory);
 
+  // The same tensors in another memory that holds a copy of the first: `from` is where that began.
+  SmallTensors MovedTo(const uint8_t* from, uint8_t* to) const;
+
   // Null for null; otherwise a tensor that the model has (checked).
   const float* Find(const TensorInfo* tensor) const;
   // [rotary_columns / 2] of config.ropes[index], with the divisor tensor applied.

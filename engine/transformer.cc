@@ -2,6 +2,7 @@
 
 #include <xxhash.h>
 
+#include <algorithm>
 #include <optional>
 #include <string>
 #include <utility>
@@ -33,14 +34,6 @@ uint32_t KeyColumns(const ModelConfig& config, const LayerConfig& layer) {
 }
 
 }  // namespace
-
-struct Transformer::Run {
-  Stream& stream;
-  const SmallTensors& small;
-  const Workspace& workspace;
-  const PassInput& input;
-  const std::vector<uint8_t*>& block_memory;
-};
 
 Transformer::Transformer(const Model& model, const TransformerOptions& options)
     : model_(model), activations_(options.activations) {
@@ -114,8 +107,13 @@ void Transformer::AddLayer(uint32_t layer, const CutOptions& cut) {
 }
 
 // Puts an op at the end of the program; a piece of another block than the step's begins a new step.
-void Transformer::Append(const Op& op) {
-  if (op.piece.tensor != nullptr) {
+void Transformer::Append(Op op) {
+  const bool is_product = op.piece.tensor != nullptr;
+  // Between products of different inputs stand the ops that make the second one.
+  if (is_product && !group_is_open_) ++groups_;
+  group_is_open_ = is_product;
+  if (is_product) {
+    op.group = groups_ - 1;
     const std::vector<BlockId>& needs = program_.steps.back().needs;
     if (needs.size() != 1 || needs.front() != op.piece.block) {
       const Block& block = program_.blocks[op.piece.block];
@@ -152,6 +150,25 @@ const Transformer::Op* Transformer::OnlyMultiplies(StepId step) const {
   return &ops.front();
 }
 
+std::vector<uint32_t> Transformer::ProductGroups(StepId step) const {
+  std::vector<uint32_t> groups;
+  for (const Op& op : step_ops_[step]) {
+    const bool counts = op.piece.tensor != nullptr && (groups.empty() || groups.back() != op.group);
+    if (counts) groups.push_back(op.group);
+  }
+  return groups;
+}
+
+uint32_t Transformer::most_products() const {
+  std::vector<uint32_t> products(groups_, 0);
+  for (const std::vector<Op>& ops : step_ops_) {
+    for (const Op& op : ops) {
+      if (op.piece.tensor != nullptr) ++products[op.group];
+    }
+  }
+  return *std::max_element(products.begin(), products.end());
+}
+
 std::string Transformer::StepShape(StepId step) const {
   std::string shape;
   for (const Op& op : step_ops_[step]) {
@@ -167,11 +184,39 @@ std::string Transformer::StepShape(StepId step) const {
   return shape;
 }
 
-void Transformer::Enqueue(StepId step, Stream& stream, const SmallTensors& small,
-                          const Workspace& workspace, const PassInput& input,
-                          const std::vector<uint8_t*>& block_memory) const {
-  const Run run{stream, small, workspace, input, block_memory};
-  for (const Op& op : step_ops_[step]) EnqueueOp(op, run);
+void Transformer::Enqueue(StepId step, const StepRun& run) const {
+  const std::vector<Op>& ops = step_ops_[step];
+  for (size_t i = 0; i < ops.size(); ++i) {
+    const bool is_product = ops[i].piece.tensor != nullptr;
+    if (run.host_products != nullptr && !is_product) run.host_products->Close();
+    EnqueueOp(ops[i], run);
+    const Op* next = OpAfter(step, i);
+    if (run.host_products == nullptr || is_product || next == nullptr) continue;
+    // As early as can be, before the stream waits for the blocks of the products.
+    const Input input = next->piece.tensor == nullptr ? Input() : InputOf(*next, run);
+    if (input.tokens > 0) run.host_products->Open(next->group, input);
+  }
+}
+
+const Transformer::Op* Transformer::OpAfter(StepId step, size_t index) const {
+  if (index + 1 < step_ops_[step].size()) return &step_ops_[step][index + 1];
+  return step + 1 < step_ops_.size() ? &step_ops_[step + 1].front() : nullptr;
+}
+
+// Of a product.
+Transformer::Input Transformer::InputOf(const Op& op, const Run& run) const {
+  const Workspace& w = run.workspace;
+  const auto columns = static_cast<uint32_t>(op.piece.tensor->columns());
+  switch (op.kind) {
+    case OpKind::kAttentionOutput:
+      return {w.attended, columns, columns, run.input.tokens};
+    case OpKind::kDown:
+      return {w.gate_up, w.gate_up_columns, columns, run.input.tokens};
+    case OpKind::kHead:
+      return {w.normed, columns, columns, run.input.logit_rows};
+    default:
+      return {w.normed, columns, columns, run.input.tokens};
+  }
 }
 
 void Transformer::EnqueueOp(const Op& op, const Run& run) const {
@@ -184,35 +229,33 @@ void Transformer::EnqueueOp(const Op& op, const Run& run) const {
     case OpKind::kAttentionNorm:
       return Norm(run, layer.attention_norm, tokens, w.residual);
     case OpKind::kQkv:
-      return Multiply(op, run, {w.normed, model_.config.columns}, tokens,
-                      {w.qkv + op.output_column, w.qkv_columns}, /*accumulate=*/false);
+      return Multiply(op, run, {w.qkv + op.output_column, w.qkv_columns}, /*accumulate=*/false);
     case OpKind::kAttention:
       return Attend(op, run);
     case OpKind::kAttentionOutput:
-      return Project(op, run, {w.attended, op.piece.tensor->columns()}, layer.attention_post_norm);
+      return Project(op, run, layer.attention_post_norm);
     case OpKind::kFeedForwardNorm:
       return Norm(run, layer.feed_forward_norm, tokens, w.residual);
     case OpKind::kGateUp:
-      return Multiply(op, run, {w.normed, model_.config.columns}, tokens,
-                      {w.gate_up + op.output_column, w.gate_up_columns}, /*accumulate=*/false);
+      return Multiply(op, run, {w.gate_up + op.output_column, w.gate_up_columns},
+                      /*accumulate=*/false);
     case OpKind::kActivation:
       return Activate(op, run);
     case OpKind::kDown:
-      return Project(op, run, {w.gate_up, w.gate_up_columns}, layer.feed_forward_post_norm);
+      return Project(op, run, layer.feed_forward_post_norm);
     case OpKind::kFinalNorm:
       if (run.input.logit_rows == 0) return;
       return Norm(run, model_.tensors.output_norm, run.input.logit_rows,
                   w.residual + uint64_t{tokens - run.input.logit_rows} * model_.config.columns);
     case OpKind::kHead:
-      return Multiply(op, run, {w.normed, model_.config.columns}, run.input.logit_rows,
-                      {w.logits, model_.config.vocabulary}, /*accumulate=*/false);
+      return Multiply(op, run, {w.logits, model_.config.vocabulary}, /*accumulate=*/false);
     case OpKind::kFinishHead:
       return FinishHead(run);
   }
 }
 
 void Transformer::Embed(const Run& run) const {
-  EmbedRows(run.stream, {.rows = run.workspace.rows,
+  EmbedRows(run.stream, {.rows = run.input.rows,
                          .dtype = model_.tensors.embedding->dtype,
                          .scale = model_.config.embedding_scale,
                          .output = run.workspace.residual,
@@ -233,25 +276,27 @@ void Transformer::Norm(const Run& run, const TensorInfo* weight, uint32_t tokens
                        .groups = 1,
                        .columns = columns,
                        .epsilon = model_.config.norm_epsilon});
-  Quantize(run, {run.workspace.normed, columns}, tokens, columns);
+  Quantize(run, {run.workspace.normed, columns, columns, tokens});
 }
 
-void Transformer::Quantize(const Run& run, const Input& input, uint32_t tokens,
-                           uint32_t columns) const {
+void Transformer::Quantize(const Run& run, const Input& input) const {
   // Formats in blocks have rows of whole blocks, so a width that is no multiple of 32 has none.
-  if (activations_ == ActivationFormat::kF32 || columns % 32 != 0) return;
+  if (activations_ == ActivationFormat::kF32 || input.columns % 32 != 0) return;
   QuantizeActivations(run.stream, {.input = input.data,
                                    .input_stride = input.stride,
                                    .output = run.workspace.quantized,
-                                   .tokens = tokens,
-                                   .columns = columns,
+                                   .tokens = input.tokens,
+                                   .columns = input.columns,
                                    .format = activations_});
 }
 
-void Transformer::Multiply(const Op& op, const Run& run, const Input& input, uint32_t tokens,
-                           const Output& output, bool accumulate) const {
+void Transformer::Multiply(const Op& op, const Run& run, const Output& output,
+                           bool accumulate) const {
   const MatrixPiece& piece = op.piece;
-  const float* bias = run.small.Find(op.bias);
+  const Input input = InputOf(op, run);
+  const bool on_host = run.host_block_memory != nullptr;
+  const std::vector<uint8_t*>& block_memory = on_host ? *run.host_block_memory : run.block_memory;
+  const float* bias = (on_host ? *run.host_small : run.small).Find(op.bias);
   MatMulArgs args;
   if (activations_ != ActivationFormat::kF32 && UsesQuantizedActivations(piece.tensor->dtype)) {
     args.quantized = run.workspace.quantized;
@@ -260,16 +305,17 @@ void Transformer::Multiply(const Op& op, const Run& run, const Input& input, uin
     args.input = input.data;
     args.input_stride = input.stride;
   }
-  args.weight = run.block_memory[piece.block] + piece.memory_offset_bytes;
+  args.weight = block_memory[piece.block] + piece.memory_offset_bytes;
   args.dtype = piece.tensor->dtype;
   args.bias = bias == nullptr ? nullptr : bias + piece.first_row;
   args.output = output.data + piece.first_row;
   args.output_stride = output.stride;
-  args.tokens = tokens;
+  args.tokens = input.tokens;
   args.rows = piece.rows;
-  args.columns = static_cast<uint32_t>(piece.tensor->columns());
+  args.columns = input.columns;
   args.accumulate = accumulate;
-  MatMul(run.stream, args);
+  if (!on_host) return MatMul(run.stream, args);
+  run.host_products->Multiply(args, op.output_column + piece.first_row);
 }
 
 void Transformer::Attend(const Op& op, const Run& run) const {
@@ -289,14 +335,14 @@ void Transformer::Attend(const Op& op, const Run& run) const {
                        .values = values,
                        .values_stride = w.qkv_columns,
                        .pages = pages,
-                       .positions = w.positions,
+                       .positions = run.input.positions,
                        .tokens = tokens,
                        .layout = layout});
   const uint32_t columns = layer.heads * config.value_columns;
   Attention(run.stream, {.queries = w.qkv,
                          .queries_stride = w.qkv_columns,
                          .pages = pages,
-                         .positions = w.positions,
+                         .positions = run.input.positions,
                          .output = w.attended,
                          .output_stride = columns,
                          .tokens = tokens,
@@ -305,7 +351,7 @@ void Transformer::Attend(const Op& op, const Run& run) const {
                          .scale = config.attention_scale,
                          .soft_cap = config.attention_soft_cap,
                          .window = layer.window});
-  Quantize(run, {w.attended, columns}, tokens, columns);
+  Quantize(run, {w.attended, columns, columns, tokens});
 }
 
 // Queries or keys, in place: the per-head norm where the model has one, then the rotation.
@@ -328,7 +374,7 @@ void Transformer::NormAndRotate(const Op& op, const Run& run, const TensorInfo* 
   const RopeConfig& rope = config.ropes[rope_index];
   Rope(run.stream, {.data = data,
                     .stride = w.qkv_columns,
-                    .positions = w.positions,
+                    .positions = run.input.positions,
                     .inverse_frequency = run.small.inverse_frequency(rope_index),
                     .tokens = run.input.tokens,
                     .heads = heads,
@@ -339,15 +385,15 @@ void Transformer::NormAndRotate(const Op& op, const Run& run, const TensorInfo* 
 }
 
 // A projection back to the residual: added at once, or by way of its post norm.
-void Transformer::Project(const Op& op, const Run& run, const Input& input,
-                          const TensorInfo* post_norm) const {
+void Transformer::Project(const Op& op, const Run& run, const TensorInfo* post_norm) const {
   const Workspace& w = run.workspace;
   const uint32_t columns = model_.config.columns;
   if (post_norm == nullptr) {
-    return Multiply(op, run, input, run.input.tokens, {w.residual, columns}, /*accumulate=*/true);
+    return Multiply(op, run, {w.residual, columns}, /*accumulate=*/true);
   }
-  Multiply(op, run, input, run.input.tokens, {w.projected, columns}, /*accumulate=*/false);
+  Multiply(op, run, {w.projected, columns}, /*accumulate=*/false);
   if (!op.last_of_matrix) return;
+  if (run.host_products != nullptr) run.host_products->Close();
   RmsNorm(run.stream, {.input = w.projected,
                        .input_stride = columns,
                        .weight = run.small.Find(post_norm),
@@ -371,7 +417,7 @@ void Transformer::Activate(const Op& op, const Run& run) const {
                                .tokens = run.input.tokens,
                                .columns = columns,
                                .activation = model_.config.activation});
-  Quantize(run, {w.gate_up, w.gate_up_columns}, run.input.tokens, columns);
+  Quantize(run, {w.gate_up, w.gate_up_columns, columns, run.input.tokens});
 }
 
 void Transformer::FinishHead(const Run& run) const {

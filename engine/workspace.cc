@@ -45,10 +45,20 @@ Widths WidestLayer(const ModelConfig& config) {
   return widest;
 }
 
+}  // namespace
+
+WorkspaceWidths WidestProducts(const ModelConfig& config) {
+  const Widths widest = WidestLayer(config);
+  return {.input = std::max({config.columns, widest.attended, widest.feed_forward}),
+          .output = std::max({config.columns, widest.qkv, 2 * widest.feed_forward})};
+}
+
+namespace {
+
 Workspace Carve(const ModelConfig& config, const WorkspaceShape& shape, Carver* carver) {
   const Widths widest = WidestLayer(config);
   const uint64_t tokens = shape.chunk_tokens;
-  const uint32_t widest_input = std::max({config.columns, widest.attended, widest.feed_forward});
+  const uint32_t widest_input = WidestProducts(config).input;
   Workspace w;
   w.qkv_columns = widest.qkv;
   w.gate_up_columns = 2 * widest.feed_forward;
@@ -60,8 +70,6 @@ Workspace Carve(const ModelConfig& config, const WorkspaceShape& shape, Carver* 
   w.gate_up = carver->Take<float>(tokens * w.gate_up_columns);
   w.projected = carver->Take<float>(tokens * config.columns);
   w.logits = carver->Take<float>(uint64_t{shape.logit_rows} * config.vocabulary);
-  w.positions = carver->Take<int32_t>(tokens);
-  w.rows = carver->Take<const uint8_t*>(tokens);
   return w;
 }
 

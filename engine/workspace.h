@@ -18,8 +18,6 @@ struct Workspace {
   float* gate_up = nullptr;      // [T, 2 * feed_forward_columns]: gate, then up
   float* projected = nullptr;    // [T, columns]: a projection before its post norm
   float* logits = nullptr;       // [logit_rows, vocabulary]
-  int32_t* positions = nullptr;  // [T]
-  const uint8_t** rows = nullptr;  // [T]: addresses of embedding rows
 
   uint32_t qkv_columns = 0;
   uint32_t gate_up_columns = 0;
@@ -29,6 +27,13 @@ struct WorkspaceShape {
   uint32_t chunk_tokens = 0;
   uint32_t logit_rows = 0;
 };
+
+// Of the widest matrix input, and of the widest output that is not the vocabulary: floats a token.
+struct WorkspaceWidths {
+  uint32_t input = 0;
+  uint32_t output = 0;
+};
+WorkspaceWidths WidestProducts(const ModelConfig& config);
 
 uint64_t WorkspaceBytes(const ModelConfig& config, const WorkspaceShape& shape);
 

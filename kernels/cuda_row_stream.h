@@ -96,7 +96,7 @@ class RowStream {
     lane_next_ = row - skip + 16 * LaneIndex();
     left_ = row_ < rows_ ? skip + row_bytes_ : 0;
     step_end_ = skip + kStepBytes;
-    careful_ = row_ == 0 || row_ + 1 == rows_;
+    careful_ = uint64_t{row_} * row_bytes_ < 16 || uint64_t{rows_ - 1 - row_} * row_bytes_ < 16;
   }
   // Begins to fill the stage before the one that is next, which is done with.
   WEIR_DEVICE void BeginStep() {

@@ -3,15 +3,16 @@
 // A warp takes a row in steps of 2048 columns, a lane 64 columns of a step: it decodes them to
 // bytes once and multiplies them, for each token, with both planes of the activations by dp4a.
 // Weights come through shared memory (kernels/cuda_row_stream.h), activations out of L1, which
-// holds them (18 KiB a token at 4096 columns... 2.5 bytes a column).
+// holds a token of any usual size (2.6 bytes a column).
 //
-// Cost, one token, 16 bits, Q4_K, for a lane's 64 columns: 4 loads from shared memory, 24
-// instructions to split nibbles, about 30 for two scales and minima, 8 + 2 loads of activations, 32
-// dp4a, 12 to scale and add, about 25 for the loop and the copies: 137 instructions or 2.1 a
-// weight, 1.3 of them on the integer pipe. An H100 has 5.4 issue slots and 2.7 integer slots for
-// each weight that its memory delivers (3.1 TB/s, 4.5 bits a weight). With 32 warps a
-// multiprocessor and 3 stages in flight each, some 110 KiB are on their way; 3.1 TB/s times 0.8 us
-// need 19 KiB.
+// Cost for an H100 of Q4_K with one token, counted in the machine code: about 200 instructions for a
+// lane's 64 columns (32 dp4a, 16 of them for the second plane; 10 loads of activations; 24 to split
+// nibbles; 40 for two scales and minima; 45 for the copies; the rest addresses and the loop), and
+// about 90 for a row. That is 3.1 a weight and 0.7 more where a row is 4096 columns. The device has
+// 5.4 issue slots and 2.7 integer slots for each weight that its memory delivers (3.1 TB/s, 4.5 bits
+// a weight). With 32 warps a multiprocessor and three stages of each under way 110 KiB are asked for;
+// 3.1 TB/s times 0.8 us need 19 KiB. The kernel is launched early, and has asked for its first
+// weights by the time the one before ends.
 #include <cstddef>
 
 #include "io/base.h"
@@ -30,10 +31,10 @@ constexpr uint32_t kWarps = kThreads / kWarpThreads;
 // Blocks of a multiprocessor: few enough that the sums of the tokens fit the registers.
 constexpr uint32_t BlocksOf(uint32_t tokens) { return tokens == 1 ? 8 : 5; }
 
-// As many stages as about 4.5 KiB of shared memory a warp hold, of which one is in use.
+// As many stages as 5 KiB of shared memory a warp hold, of which one is in use.
 constexpr uint32_t StagesOf(uint32_t step_bytes) {
-  const uint32_t stages = 4672 / StageBytes(step_bytes);
-  return stages < 3 ? 3 : stages > 6 ? 6 : stages;
+  const uint32_t stages = 5200 / StageBytes(step_bytes);
+  return stages < 2 ? 2 : stages > 6 ? 6 : stages;
 }
 template <DType kDType>
 using StreamOf = RowStream<Format<kDType>::kStepBytes, StagesOf(Format<kDType>::kStepBytes)>;
@@ -46,7 +47,7 @@ struct MatVecArgs {
 
 template <typename T>
 WEIR_DEVICE T LoadAt(const void* base, uint32_t offset) {
-  return LoadCached(reinterpret_cast<const T*>(static_cast<const uint8_t*>(base) + offset));
+  return Load(reinterpret_cast<const T*>(static_cast<const uint8_t*>(base) + offset));
 }
 
 // The exact product of a quarter's 16 columns with a token's two planes, kPlaneBase * high + low.
@@ -112,6 +113,7 @@ WEIR_KERNEL(kThreads, BlocksOf(kTokens))
 void MatVecKernel(MatVecArgs args) {
   using F = Format<kDType>;
   using RingStream = StreamOf<kDType>;
+  LetNextBegin();
   const MatMulArgs& m = args.matmul;
   const uint32_t lane = LaneIndex();
   const uint32_t first_row = BlockX() * kWarps + WarpIndex();
@@ -119,6 +121,7 @@ void MatVecKernel(MatVecArgs args) {
   const WeightBytes weight = {m.weight, m.weight + uint64_t{m.rows} * args.row_bytes};
   RingStream stream(weight, args.row_bytes, m.rows, first_row, stride,
                     DynamicShared() + WarpIndex() * RingStream::kBytes);
+  WaitForPrevious();  // weights are under way by now
   const auto* const lane_line = reinterpret_cast<const CudaQuantizedLine*>(m.quantized) + lane / 2;
   const uint32_t lane_column = kQuarterColumns * QuarterOf<F>(lane, 0);
   for (uint32_t row = first_row; row < m.rows; row += stride) {
@@ -160,6 +163,7 @@ void LaunchMatVec(CudaStream& stream, const MatVecArgs& args) {
   const uint64_t most = uint64_t{stream.multiprocessors()} * BlocksOf(kTokens);
   shape.blocks_x = static_cast<uint32_t>(needed < most ? needed : most);
   shape.threads = kThreads;
+  shape.early = true;
   shape.shared_bytes = kWarps * StreamOf<kDType>::kBytes;
   Launch(stream, shape, MatVecKernel<kDType, kTokens>, args);
 }

@@ -15,7 +15,9 @@
 #include "tools/generate.h"
 #include "tools/interrupt.h"
 #include "tools/model_options.h"
+#include "tools/open_engine.h"
 #include "tools/output_file.h"
+#include "tools/planned_run.h"
 #include "tools/report.h"
 
 namespace weir {
@@ -41,6 +43,7 @@ struct Sample {
   double decode_tokens_per_s = 0;
   double disk_gb_per_s = 0;
   double decode_disk_gb_per_s = 0;
+  double decode_link_gb_per_s = 0;
 };
 
 Spread SpreadOf(const std::vector<Sample>& samples, double Sample::*field) {
@@ -87,7 +90,8 @@ absl::StatusOr<Sample> RunOnce(Engine& engine, const Model& model, const BenchOp
       static_cast<double>(after.scheduler.disk_busy_ns - before.scheduler.disk_busy_ns);
   *last = *generation;
   return Sample{generation->prompt_tokens_per_s(), generation->decode_tokens_per_s(),
-                busy_ns > 0 ? bytes / busy_ns : 0, generation->decode_read_bytes_per_s() * 1e-9};
+                busy_ns > 0 ? bytes / busy_ns : 0, generation->decode_read_bytes_per_s() * 1e-9,
+                generation->decode_copy_bytes_per_s() * 1e-9};
 }
 
 nlohmann::json ToJson(const Spread& spread) {
@@ -106,17 +110,25 @@ void PrintForecast(const char* what, double tokens_per_s, double achieved,
               100 * (tokens_per_s / achieved - 1), remark.c_str());
 }
 
+void PrintAccelerator(const AcceleratorReport& accelerator, const Spread& link) {
+  PrintRow("link while generating", link, "GB/s ");
+  std::printf("  %-22s %10.2f GB/s\n", "link ceiling", accelerator.link_ceiling_bytes_per_s * 1e-9);
+  std::printf("  %-22s %10s  (budget %s)\n", "HBM", FormatBytes(accelerator.hbm_bytes).c_str(),
+              FormatBytes(accelerator.hbm_budget_bytes).c_str());
+}
+
 absl::Status WriteResults(const Model& model, const Engine& engine, const BenchOptions& options,
                           const Ceilings& ceilings, const std::vector<Sample>& samples,
                           const RunReport& report, OutputFile* json) {
   const Spread prompt = SpreadOf(samples, &Sample::prompt_tokens_per_s);
   const Spread decode = SpreadOf(samples, &Sample::decode_tokens_per_s);
   const Spread disk = SpreadOf(samples, &Sample::disk_gb_per_s);
+  const Spread decode_link = SpreadOf(samples, &Sample::decode_link_gb_per_s);
   const Spread decode_disk = SpreadOf(samples, &Sample::decode_disk_gb_per_s);
   const Prediction prediction = PredictPlan(engine.program(), engine.plan(), ceilings);
   if (options.model.json_path != "-") {
-    std::printf("%s on %s, %.0f %% of weights resident, reader %s\n", model.path.c_str(),
-                engine.device_name().c_str(), 100 * report.resident_share, report.reader.c_str());
+    std::printf("%s on %s, %s, reader %s\n", model.path.c_str(), engine.device_name().c_str(),
+                WeightsText(report).c_str(), report.reader.c_str());
     std::printf(
         "median of %u (min to max), warm: one run before, not counted; reads bypass the page "
         "cache\n",
@@ -134,6 +146,7 @@ absl::Status WriteResults(const Model& model, const Engine& engine, const BenchO
     PrintRow("disk while reading", disk, "GB/s ");
     if (options.generate_tokens > 0) PrintRow("disk while generating", decode_disk, "GB/s ");
     std::printf("  %-22s %10.2f GB/s\n", "disk ceiling", ceilings.disk_bytes_per_s * 1e-9);
+    if (report.accelerator) PrintAccelerator(*report.accelerator, decode_link);
     std::printf("  %-22s %10s  (budget %s)\n", "peak memory",
                 FormatBytes(report.peak_rss_bytes).c_str(),
                 FormatBytes(report.dram_budget_bytes).c_str());
@@ -144,6 +157,7 @@ absl::Status WriteResults(const Model& model, const Engine& engine, const BenchO
       {"repetitions", options.repetitions},     {"seed", options.seed},
       {"prompt_tokens_per_s", ToJson(prompt)},  {"decode_tokens_per_s", ToJson(decode)},
       {"disk_gb_per_s", ToJson(disk)},          {"decode_disk_gb_per_s", ToJson(decode_disk)}};
+  if (report.accelerator) out["bench"]["decode_link_gb_per_s"] = ToJson(decode_link);
   WEIR_RETURN_IF_ERROR(json->Write(out.dump(1) + "\n"));
   return json->Close();
 }
@@ -158,18 +172,17 @@ absl::Status Bench(const BenchOptions& options) {
   WEIR_ASSIGN_OR_RETURN(const std::unique_ptr<Model> model, OpenModel(options.model));
   const uint32_t prompt_tokens = std::max(1u, options.prompt_tokens);
   const ContextNeeds needs = {.min_context_tokens = prompt_tokens + options.generate_tokens + 1,
-                              .prompt_tokens = prompt_tokens};
+                              .prompt_tokens = prompt_tokens,
+                              .position = options.prompt_tokens + options.generate_tokens / 2};
   ModelOptions model_options = options.model;
   if (model_options.context_tokens == 0 && model_options.plan_file.empty()) {
     model_options.context_tokens = needs.min_context_tokens;
   }
-  WEIR_ASSIGN_OR_RETURN(ModelPlan plan, PlanFromOptions(*model, model_options, needs));
-  WEIR_ASSIGN_OR_RETURN(Ceilings ceilings,
-                        MeasureCompute(*model, model_options,
-                                       options.prompt_tokens + options.generate_tokens / 2, plan));
+  WEIR_ASSIGN_OR_RETURN(PlannedRun run, PlanFromOptions(*model, model_options, needs));
+  WEIR_RETURN_IF_ERROR(MeasureCompute(*model, model_options, &run));
   WEIR_ASSIGN_OR_RETURN(const std::unique_ptr<Engine> engine,
-                        OpenEngine(*model, std::move(plan), model_options));
-  WEIR_RETURN_IF_ERROR(MeasureDiskOf(*engine, *model, model_options, &ceilings));
+                        OpenEngine(*model, &run, model_options));
+  WEIR_RETURN_IF_ERROR(MeasureLinksOf(*engine, *model, model_options, &run.ceilings));
   begin.reading_ns = RealClock().NowNs();
   std::vector<Sample> samples;
   Generation last;
@@ -177,8 +190,9 @@ absl::Status Bench(const BenchOptions& options) {
     WEIR_ASSIGN_OR_RETURN(const Sample sample, RunOnce(*engine, *model, options, &last));
     if (i > 0) samples.push_back(sample);
   }
-  const RunReport report = MakeRunReport(*model, *engine, last, ceilings, begin);
-  return WriteResults(*model, *engine, options, ceilings, samples, report, &json);
+  const RunReport report =
+      MakeRunReport(*model, *engine, last, run.ceilings, begin, run.device.is_emulated());
+  return WriteResults(*model, *engine, options, run.ceilings, samples, report, &json);
 }
 
 }  // namespace

@@ -19,6 +19,8 @@
 #include "tools/generate.h"
 #include "tools/interrupt.h"
 #include "tools/model_options.h"
+#include "tools/open_engine.h"
+#include "tools/planned_run.h"
 #include "tools/prompt.h"
 #include "tools/report.h"
 #include "tools/sampler_options.h"
@@ -133,9 +135,9 @@ absl::Status Chat(const ChatOptions& options) {
         absl::InvalidArgumentError(absl::StrCat(
             model->path, ": the model has no chat template. Use `weir run --no-chat`")));
   }
-  WEIR_ASSIGN_OR_RETURN(ModelPlan plan, PlanFromOptions(*model, options.model, ContextNeeds()));
+  WEIR_ASSIGN_OR_RETURN(PlannedRun run, PlanFromOptions(*model, options.model, ContextNeeds()));
   WEIR_ASSIGN_OR_RETURN(const std::unique_ptr<Engine> engine,
-                        OpenEngine(*model, std::move(plan), options.model));
+                        OpenEngine(*model, &run, options.model));
   Sampler sampler(sampler_options, model->config.vocabulary);
   const GenerateOptions generate = {.max_tokens = options.sampling.max_tokens,
                                     .ignore_end = options.sampling.ignore_end};

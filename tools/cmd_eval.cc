@@ -17,7 +17,9 @@
 #include "tools/exit_codes.h"
 #include "tools/interrupt.h"
 #include "tools/model_options.h"
+#include "tools/open_engine.h"
 #include "tools/output_file.h"
+#include "tools/planned_run.h"
 #include "tools/progress.h"
 
 namespace weir {
@@ -158,20 +160,23 @@ absl::Status Eval(EvalOptions options) {
     if (options.model.context_tokens == 0) options.model.context_tokens = count;
   }
   WEIR_ASSIGN_OR_RETURN(
-      ModelPlan plan,
+      PlannedRun run,
       PlanFromOptions(*model, options.model,
                       {.min_context_tokens = count, .prompt_tokens = count, .logit_rows = chunk}));
   WEIR_ASSIGN_OR_RETURN(const std::unique_ptr<Engine> engine,
-                        OpenEngine(*model, std::move(plan), options.model));
+                        OpenEngine(*model, &run, options.model));
   WEIR_ASSIGN_OR_RETURN(const EvalSums sums, Score(*engine, tokens, &outputs));
   const double mean = sums.log_probability / static_cast<double>(sums.tokens);
   const double perplexity = std::exp(-mean);
   const double top1_share = static_cast<double>(sums.top1_hits) / static_cast<double>(sums.tokens);
   if (options.model.json_path != "-") {
-    std::printf("%zu tokens, perplexity %.4f (%.4f nats a token), top-1 %.2f %%\n", tokens.size(),
-                perplexity, -mean, 100 * top1_share);
+    std::printf("%s%zu tokens, perplexity %.4f (%.4f nats a token), top-1 %.2f %%\n",
+                run.device.is_emulated() ? "emulated: " : "", tokens.size(), perplexity, -mean,
+                100 * top1_share);
   }
   const nlohmann::json json = {{"model", model->path},
+                               {"device", engine->device_name()},
+                               {"emulated", run.device.is_emulated()},
                                {"tokens", tokens.size()},
                                {"scored", sums.tokens},
                                {"perplexity", perplexity},

@@ -15,7 +15,9 @@
 #include "tools/generate.h"
 #include "tools/interrupt.h"
 #include "tools/model_options.h"
+#include "tools/open_engine.h"
 #include "tools/output_file.h"
+#include "tools/planned_run.h"
 #include "tools/prompt.h"
 #include "tools/report.h"
 #include "tools/sampler_options.h"
@@ -73,17 +75,20 @@ absl::StatusOr<std::vector<TokenId>> PromptTokens(const Model& model, const RunO
 ContextNeeds NeedsOf(const std::vector<TokenId>& prompt, const RunOptions& options) {
   const auto made = static_cast<uint32_t>(
       std::min<int64_t>(std::max<int64_t>(options.sampling.max_tokens, 1), INT32_MAX / 2));
-  return {.min_context_tokens = static_cast<uint32_t>(prompt.size()) + made,
-          .prompt_tokens = static_cast<uint32_t>(prompt.size())};
+  const auto prompt_tokens = static_cast<uint32_t>(prompt.size());
+  return {.min_context_tokens = prompt_tokens + made,
+          .prompt_tokens = prompt_tokens,
+          .position = prompt_tokens + kTypicalTokens};
 }
 
-absl::Status WriteTrace(const Engine& engine, OutputFile* file) {
+absl::Status WriteTrace(const Engine& engine, bool is_emulated, OutputFile* file) {
   if (engine.trace() == nullptr) return absl::OkStatus();
   if (engine.trace()->dropped() > 0) {
     std::fprintf(stderr, "weir: the trace is full: the last %llu records are missing\n",
                  static_cast<unsigned long long>(engine.trace()->dropped()));
   }
-  WEIR_RETURN_IF_ERROR(file->Write(engine.trace()->ToPerfettoJson(engine.program())));
+  WEIR_RETURN_IF_ERROR(
+      file->Write(engine.trace()->ToPerfettoJson(engine.program(), TraceProcess(is_emulated))));
   return file->Close();
 }
 
@@ -94,24 +99,23 @@ absl::Status Run(const RunOptions& options) {
   WEIR_ASSIGN_OR_RETURN(const SamplerOptions sampler_options, SamplerFrom(options.sampling));
   WEIR_ASSIGN_OR_RETURN(const std::unique_ptr<Model> model, OpenModel(options.model));
   WEIR_ASSIGN_OR_RETURN(const std::vector<TokenId> prompt, PromptTokens(*model, options));
-  WEIR_ASSIGN_OR_RETURN(ModelPlan plan,
+  WEIR_ASSIGN_OR_RETURN(PlannedRun run,
                         PlanFromOptions(*model, options.model, NeedsOf(prompt, options)));
-  WEIR_ASSIGN_OR_RETURN(
-      Ceilings ceilings,
-      MeasureCompute(*model, options.model, static_cast<uint32_t>(prompt.size()) + kTypicalTokens,
-                     plan));
+  WEIR_RETURN_IF_ERROR(MeasureCompute(*model, options.model, &run));
   WEIR_ASSIGN_OR_RETURN(const std::unique_ptr<Engine> engine,
-                        OpenEngine(*model, std::move(plan), options.model));
-  WEIR_RETURN_IF_ERROR(MeasureDiskOf(*engine, *model, options.model, &ceilings));
+                        OpenEngine(*model, &run, options.model));
+  WEIR_RETURN_IF_ERROR(MeasureLinksOf(*engine, *model, options.model, &run.ceilings));
+  const bool is_emulated = run.device.is_emulated();
 
   const std::unique_ptr<Session> session = engine->NewSession();
   Sampler sampler(sampler_options, model->config.vocabulary);
   TextStream text(stdout);
   std::string bytes;
   bytes.reserve(kTokenBytes);
-  std::fprintf(
-      stderr, "weir: %s\n",
-      Forecast(PredictPlan(engine->program(), engine->plan(), ceilings), ceilings).c_str());
+  std::fprintf(stderr, "weir: %s\n",
+               Forecast(PredictPlan(engine->program(), engine->plan(), run.ceilings), run.ceilings,
+                        is_emulated)
+                   .c_str());
   begin.reading_ns = RealClock().NowNs();
   absl::StatusOr<Generation> generation = Generate(
       *engine, *session, sampler, *model->tokenizer, prompt,
@@ -126,14 +130,15 @@ absl::Status Run(const RunOptions& options) {
     return WithExitCode(ExitCode::kIo, generation.status());
   }
   WEIR_RETURN_IF_ERROR(text.Finish());
-  const RunReport report = MakeRunReport(*model, *engine, *generation, ceilings, begin);
+  const RunReport report =
+      MakeRunReport(*model, *engine, *generation, run.ceilings, begin, is_emulated);
   std::fprintf(stderr, "\n%s\n", Footer(report).c_str());
   if (sampler_options.temperature > 0) {
     std::fprintf(stderr, "seed %llu\n", static_cast<unsigned long long>(sampler_options.seed));
   }
   WEIR_RETURN_IF_ERROR(json.Write(ReportJson(report).dump(1) + "\n"));
   WEIR_RETURN_IF_ERROR(json.Close());
-  WEIR_RETURN_IF_ERROR(WriteTrace(*engine, &trace));
+  WEIR_RETURN_IF_ERROR(WriteTrace(*engine, is_emulated, &trace));
   if (generation->stop != Generation::Stop::kInterrupted) return absl::OkStatus();
   return WithExitCode(InterruptExitCode(), absl::CancelledError("interrupted"));
 }

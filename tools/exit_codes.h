@@ -16,6 +16,7 @@ enum class ExitCode : int {
   kIo = 5,             // reading failed while running
   kOutput = 6,         // a result could not be written
   kContext = 7,        // the prompt does not fit
+  kDevice = 8,         // the compute device is not there or cannot be used
   kInterrupted = 130,  // SIGINT
   kTerminated = 143,   // SIGTERM
 };

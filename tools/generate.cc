@@ -19,6 +19,7 @@ double SecondsBetween(int64_t begin_ns, int64_t end_ns) {
 struct Counters {
   uint64_t reader_bytes = 0;  // of finished reads
   uint64_t kernel_bytes = 0;  // of reads that were handed to the disk
+  uint64_t copy_bytes = 0;    // of finished copies to an accelerator
   uint64_t reading_cpu_ns = 0;
   std::optional<uint64_t> allocations;
 };
@@ -28,6 +29,7 @@ Counters CountersNow(const Engine& engine) {
   Counters counters;
   counters.reader_bytes = stats.reader.bytes_read;
   counters.kernel_bytes = ReadProcessCounters().disk_read_bytes.value_or(0);
+  counters.copy_bytes = stats.scheduler.copy_bytes;
   counters.reading_cpu_ns = stats.reading_cpu_ns;
   return counters;
 }
@@ -35,6 +37,7 @@ Counters CountersNow(const Engine& engine) {
 void SetDifferences(const Counters& before, const Counters& after, Generation* result) {
   result->decode_read_bytes = after.reader_bytes - before.reader_bytes;
   result->decode_kernel_bytes = after.kernel_bytes - before.kernel_bytes;
+  result->decode_copy_bytes = after.copy_bytes - before.copy_bytes;
   result->decode_reading_cpu_s =
       static_cast<double>(after.reading_cpu_ns - before.reading_cpu_ns) * 1e-9;
   if (before.allocations && after.allocations) {
@@ -67,6 +70,10 @@ double Generation::decode_tokens_per_s() const {
 
 double Generation::decode_read_bytes_per_s() const {
   return Rate(static_cast<double>(decode_read_bytes), decode_s);
+}
+
+double Generation::decode_copy_bytes_per_s() const {
+  return Rate(static_cast<double>(decode_copy_bytes), decode_s);
 }
 
 absl::StatusOr<Generation> Generate(Engine& engine, Session& session, Sampler& sampler,

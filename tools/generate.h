@@ -31,15 +31,17 @@ struct Generation {
   uint64_t decode_passes = 0;
   uint64_t decode_read_bytes = 0;    // in decode_s, by the engine's reader
   uint64_t decode_kernel_bytes = 0;  // the same by the kernel's count; 0: not available
+  uint64_t decode_copy_bytes = 0;    // in decode_s, over the link to an accelerator
   // By all threads between the first token and the last, what `on_token` did included.
   std::optional<uint64_t> decode_allocations;
   Stop stop = Stop::kLength;
 
-  double prompt_tokens_per_s() const;
   double decode_reading_cpu_s = 0;  // EngineStats::reading_cpu_ns, meanwhile
 
+  double prompt_tokens_per_s() const;
   double decode_tokens_per_s() const;
   double decode_read_bytes_per_s() const;
+  double decode_copy_bytes_per_s() const;
 };
 
 // Appends `prompt` and what is generated to the session. `on_token` sees each token made. An

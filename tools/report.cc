@@ -41,18 +41,22 @@ std::string MemoryStallText(const RunReport& report, double whole_s) {
   return percent < 1 ? "" : absl::StrFormat(", waiting for memory %.0f %%", percent);
 }
 
-std::string DiskText(const RunReport& report) {
-  if (report.disk_bytes == 0) return "disk nothing read";
-  const double rate =
-      report.disk_s > 0 ? static_cast<double>(report.disk_bytes) / report.disk_s : 0;
-  std::string text = absl::StrFormat("disk %.2f GB read at %.2f GB/s",
-                                     static_cast<double>(report.disk_bytes) * 1e-9, rate * 1e-9);
-  if (report.disk_ceiling_bytes_per_s > 0) {
+// "disk 1.23 GB read at 1.88 GB/s (99 % of the measured 1.90)"; `moved` is "read" or "copied".
+std::string LinkText(const char* link, const char* moved, uint64_t bytes, double bytes_per_s,
+                     double ceiling_bytes_per_s) {
+  if (bytes == 0) return absl::StrFormat("%s nothing %s", link, moved);
+  std::string text = absl::StrFormat("%s %.2f GB %s at %.2f GB/s", link,
+                                     static_cast<double>(bytes) * 1e-9, moved, bytes_per_s * 1e-9);
+  if (ceiling_bytes_per_s > 0) {
     absl::StrAppendFormat(&text, " (%.0f %% of the measured %.2f)",
-                          Percent(rate, report.disk_ceiling_bytes_per_s),
-                          report.disk_ceiling_bytes_per_s * 1e-9);
+                          Percent(bytes_per_s, ceiling_bytes_per_s), ceiling_bytes_per_s * 1e-9);
   }
   return text;
+}
+
+std::string DiskText(const RunReport& report) {
+  return LinkText("disk", "read", report.disk_bytes, report.disk_bytes_per_s(),
+                  report.disk_ceiling_bytes_per_s);
 }
 
 std::string PredictionText(const RunReport& report, double achieved) {
@@ -69,7 +73,9 @@ std::string PredictionText(const RunReport& report, double achieved) {
 
 double SimulatedTokensPerS(const Program& program, const Plan& plan, const Ceilings& ceilings) {
   const bool streams = Summarise(program, plan).streamed_read_bytes > 0;
+  const bool copies = Summarise(program, plan).copied_bytes > 0;
   if (ceilings.step_ns.empty() || (streams && ceilings.disk_bytes_per_s <= 0)) return 0;
+  if (copies && ceilings.link_bytes_per_s <= 0) return 0;
   SimHardware hardware = SimHardwareFrom(ceilings);
   if (hardware.disk_bytes_per_s <= 0)
     hardware.disk_bytes_per_s = 1e9;  // used by the first pass only
@@ -77,18 +83,51 @@ double SimulatedTokensPerS(const Program& program, const Plan& plan, const Ceili
       .tokens_per_s();
 }
 
-std::string Forecast(const Prediction& prediction, const Ceilings& ceilings) {
+std::string Forecast(const Prediction& prediction, const Ceilings& ceilings, bool is_emulated) {
+  const char* const emulated = is_emulated ? "emulated: " : "";
   if (prediction.decode_tokens_per_s <= 0) {
-    return "no prediction: a ceiling could not be measured";
+    return absl::StrCat(emulated, "no prediction: a ceiling could not be measured");
   }
-  std::string disk;
-  if (prediction.disk_s > 0) {
-    disk = absl::StrFormat("disk %.4g ms at %.2f GB/s, ", prediction.disk_s * 1e3,
-                           ceilings.disk_bytes_per_s * 1e-9);
+  std::string links;
+  const auto add = [&links](const char* link, double seconds, double bytes_per_s) {
+    if (seconds <= 0) return;
+    absl::StrAppendFormat(&links, "%s %.4g ms at %.2f GB/s, ", link, seconds * 1e3,
+                          bytes_per_s * 1e-9);
+  };
+  add("disk", prediction.disk_s, ceilings.disk_bytes_per_s);
+  add("link", prediction.link_s, ceilings.link_bytes_per_s);
+  std::string text = absl::StrFormat(
+      "%spredicted %.2f tok/s, bound by %s (a token: %scompute %.4g ms", emulated,
+      prediction.decode_tokens_per_s, prediction.bottleneck, links, prediction.compute_s * 1e3);
+  if (prediction.host_compute_s > 0) {
+    absl::StrAppendFormat(&text, ", CPU %.4g ms", prediction.host_compute_s * 1e3);
   }
-  return absl::StrFormat("predicted %.2f tok/s, bound by %s (a token: %scompute %.4g ms)",
-                         prediction.decode_tokens_per_s, prediction.bottleneck, disk,
-                         prediction.compute_s * 1e3);
+  return text + ")";
+}
+
+std::string WeightsText(const RunReport& report) {
+  if (!report.accelerator) {
+    return absl::StrFormat("%.0f %% of weights resident", 100 * report.resident_share);
+  }
+  const WeightShares& shares = report.weights;
+  return absl::StrFormat(
+      "weights: HBM %.0f %%, DRAM %.0f %%, disk %.0f %%, %.0f %% multiplied in place",
+      100 * shares.device, 100 * shares.host, 100 * shares.disk, 100 * shares.in_place);
+}
+
+WeightShares SharesOf(const PlanSummary& summary) {
+  const auto all =
+      static_cast<double>(summary.resident_payload_bytes + summary.streamed_payload_bytes);
+  if (all <= 0) return WeightShares();
+  const auto share = [all](uint64_t bytes) { return static_cast<double>(bytes) / all; };
+  return {.device = share(summary.device_payload_bytes),
+          .host = share(summary.resident_payload_bytes - summary.device_payload_bytes),
+          .disk = share(summary.streamed_payload_bytes),
+          .in_place = share(summary.in_place_payload_bytes)};
+}
+
+Trace::Process TraceProcess(bool is_emulated) {
+  return {.name = is_emulated ? "weir run, emulated accelerator" : "weir run"};
 }
 
 RunBegin RunBegin::Now() {
@@ -98,28 +137,57 @@ RunBegin RunBegin::Now() {
   return begin;
 }
 
+namespace {
+
+AcceleratorReport AcceleratorReportOf(const Engine& engine, const SchedulerStats& stats,
+                                      const Ceilings& ceilings) {
+  const auto busy_s = [&stats](ComputeDevice device) {
+    return Seconds(stats.devices[static_cast<size_t>(device)].busy_ns);
+  };
+  AcceleratorReport report;
+  report.hbm_budget_bytes = engine.plan().accelerator->hbm_budget_bytes;
+  report.hbm_bytes = engine.accelerator_bytes_in_use();
+  report.copies = stats.copies;
+  report.copies_discarded = stats.copies_discarded;
+  report.link_bytes = stats.copy_bytes;
+  report.link_s = Seconds(stats.copy_busy_ns);
+  report.link_ceiling_bytes_per_s = ceilings.link_bytes_per_s;
+  report.copy_stall_s = Seconds(stats.copy_stall_ns);
+  report.device_s = busy_s(ComputeDevice::kAccelerator);
+  report.host_s = busy_s(ComputeDevice::kCpu);
+  return report;
+}
+
+void FillPlan(const Engine& engine, const Ceilings& ceilings, RunReport* report) {
+  const Prediction prediction = PredictPlan(engine.program(), engine.plan(), ceilings);
+  report->predicted_decode_tokens_per_s = prediction.decode_tokens_per_s;
+  report->predicted_bottleneck = prediction.bottleneck;
+  report->simulated_decode_tokens_per_s =
+      SimulatedTokensPerS(engine.program(), engine.plan(), ceilings);
+  const PlanSummary summary = Summarise(engine.program(), engine.plan());
+  report->dram_budget_bytes = engine.plan().dram_budget_bytes;
+  report->resident_share = summary.resident_share();
+  report->weights = SharesOf(summary);
+  report->streamed_bytes_per_pass = summary.streamed_read_bytes;
+}
+
+}  // namespace
+
 RunReport MakeRunReport(const Model& model, const Engine& engine, const Generation& generation,
-                        const Ceilings& ceilings, const RunBegin& begin) {
+                        const Ceilings& ceilings, const RunBegin& begin, bool is_emulated) {
   const EngineStats stats = engine.stats();
   const ProcessCounters process = ReadProcessCounters();
   RunReport report;
   report.model = model.path;
   report.device = engine.device_name();
+  report.is_emulated = is_emulated;
   report.reader = std::string(engine.reader_name());
   report.generation = generation;
   report.startup_s = Seconds(begin.reading_ns - begin.command_ns);
   report.ttft_s = Seconds(generation.first_token_ns - begin.command_ns);
-  const Prediction prediction = PredictPlan(engine.program(), engine.plan(), ceilings);
-  report.predicted_decode_tokens_per_s = prediction.decode_tokens_per_s;
-  report.predicted_bottleneck = prediction.bottleneck;
-  report.simulated_decode_tokens_per_s =
-      SimulatedTokensPerS(engine.program(), engine.plan(), ceilings);
+  FillPlan(engine, ceilings, &report);
   report.peak_rss_bytes = process.peak_rss_bytes.value_or(0);
   report.kernel_read_bytes = process.disk_read_bytes.value_or(0);
-  report.dram_budget_bytes = engine.plan().dram_budget_bytes;
-  const PlanSummary summary = Summarise(engine.program(), engine.plan());
-  report.resident_share = summary.resident_share();
-  report.streamed_bytes_per_pass = summary.streamed_read_bytes;
   report.read_bytes = engine.reader_options().chunk_bytes;
   report.read_depth = engine.reader_options().depth;
   report.disk_bytes = stats.reader.bytes_read;
@@ -127,8 +195,13 @@ RunReport MakeRunReport(const Model& model, const Engine& engine, const Generati
   report.disk_ceiling_bytes_per_s = ceilings.disk_bytes_per_s;
   report.compute_s = Seconds(stats.scheduler.compute_ns);
   report.disk_stall_s = Seconds(stats.scheduler.disk_stall_ns);
+  double copy_stall_s = 0;
+  if (engine.plan().accelerator.has_value()) {
+    report.accelerator = AcceleratorReportOf(engine, stats.scheduler, ceilings);
+    copy_stall_s = report.accelerator->copy_stall_s;
+  }
   const double whole_s = Seconds(RealClock().NowNs() - begin.reading_ns);
-  report.other_s = std::max(0.0, whole_s - report.compute_s - report.disk_stall_s);
+  report.other_s = std::max(0.0, whole_s - report.compute_s - report.disk_stall_s - copy_stall_s);
   const std::optional<MemoryPressure> pressure = ReadMemoryPressure();
   if (pressure && begin.memory_stall_us) {
     report.memory_stall_s =
@@ -140,64 +213,120 @@ RunReport MakeRunReport(const Model& model, const Engine& engine, const Generati
 std::string Footer(const RunReport& report) {
   const Generation& g = report.generation;
   const double achieved = g.decode_tokens_per_s();
-  const double whole_s = report.compute_s + report.disk_stall_s + report.other_s;
-  return absl::StrFormat(
-      "%d prompt tokens at %.1f tok/s, %d generated at %.2f tok/s (%s), first token after %.2f s\n"
-      "%s, %.0f %% of weights resident | time: compute %.0f %%, disk stall %.0f %%, other %.0f "
-      "%%%s; "
-      "reading takes %.1f %% of a core | peak memory %s (budget %s)",
-      g.prompt_tokens, g.prompt_tokens_per_s(), g.tokens.size(), achieved,
-      PredictionText(report, achieved), report.ttft_s, DiskText(report),
-      100 * report.resident_share, Percent(report.compute_s, whole_s),
-      Percent(report.disk_stall_s, whole_s), Percent(report.other_s, whole_s),
-      MemoryStallText(report, whole_s), Percent(g.decode_reading_cpu_s, g.decode_s),
-      FormatBytes(report.peak_rss_bytes), FormatBytes(report.dram_budget_bytes));
+  const AcceleratorReport* const accelerator = report.accelerator ? &*report.accelerator : nullptr;
+  const double copy_stall_s = accelerator ? accelerator->copy_stall_s : 0;
+  const double whole_s = report.compute_s + report.disk_stall_s + copy_stall_s + report.other_s;
+  std::string text = absl::StrFormat(
+      "%s%d prompt tokens at %.1f tok/s, %d generated at %.2f tok/s (%s), first token after %.2f "
+      "s\n%s, ",
+      report.is_emulated ? "emulated: " : "", g.prompt_tokens, g.prompt_tokens_per_s(),
+      g.tokens.size(), achieved, PredictionText(report, achieved), report.ttft_s, DiskText(report));
+  if (accelerator) {
+    absl::StrAppend(
+        &text,
+        LinkText("link", "copied", accelerator->link_bytes, accelerator->link_bytes_per_s(),
+                 accelerator->link_ceiling_bytes_per_s),
+        " | ");
+  }
+  absl::StrAppend(&text, WeightsText(report), accelerator ? "\n" : " | ");
+  absl::StrAppendFormat(&text, "time: compute %.0f %%, disk stall %.0f %%, ",
+                        Percent(report.compute_s, whole_s), Percent(report.disk_stall_s, whole_s));
+  if (accelerator) {
+    absl::StrAppendFormat(&text, "copy stall %.0f %%, ", Percent(copy_stall_s, whole_s));
+  }
+  absl::StrAppendFormat(&text,
+                        "other %.0f %%%s; reading takes %.1f %% of a core | peak memory %s "
+                        "(budget %s)",
+                        Percent(report.other_s, whole_s), MemoryStallText(report, whole_s),
+                        Percent(g.decode_reading_cpu_s, g.decode_s),
+                        FormatBytes(report.peak_rss_bytes), FormatBytes(report.dram_budget_bytes));
+  if (accelerator) {
+    absl::StrAppendFormat(&text, ", %sHBM %s (budget %s)", report.is_emulated ? "emulated " : "",
+                          FormatBytes(accelerator->hbm_bytes),
+                          FormatBytes(accelerator->hbm_budget_bytes));
+  }
+  return text;
+}
+
+namespace {
+
+nlohmann::json DiskJson(const RunReport& report) {
+  return {{"block_bytes", report.read_bytes},
+          {"depth", report.read_depth},
+          {"bytes", report.disk_bytes},
+          {"kernel_bytes", report.kernel_read_bytes},
+          {"seconds", report.disk_s},
+          {"gb_per_s", report.disk_bytes_per_s() * 1e-9},
+          {"ceiling_gb_per_s", report.disk_ceiling_bytes_per_s * 1e-9}};
+}
+
+// What there is with an accelerator only.
+void AddAccelerator(const RunReport& report, nlohmann::json* json) {
+  if (!report.accelerator) return;
+  const AcceleratorReport& accelerator = *report.accelerator;
+  nlohmann::json& out = *json;
+  out["hbm_bytes"] = accelerator.hbm_bytes;
+  out["hbm_budget_bytes"] = accelerator.hbm_budget_bytes;
+  out["links"]["link"] = {{"copies", accelerator.copies},
+                          {"discarded", accelerator.copies_discarded},
+                          {"bytes", accelerator.link_bytes},
+                          {"seconds", accelerator.link_s},
+                          {"gb_per_s", accelerator.link_bytes_per_s() * 1e-9},
+                          {"ceiling_gb_per_s", accelerator.link_ceiling_bytes_per_s * 1e-9}};
+  out["decode"]["copied_bytes"] = report.generation.decode_copy_bytes;
+  out["decode"]["link_gb_per_s"] = report.generation.decode_copy_bytes_per_s() * 1e-9;
+  out["time_s"]["copy_stall"] = accelerator.copy_stall_s;
+  out["time_s"]["accelerator"] = accelerator.device_s;
+  out["time_s"]["cpu"] = accelerator.host_s;
+}
+
+}  // namespace
+
+nlohmann::json ToJson(const WeightShares& shares) {
+  return {{"hbm", shares.device},
+          {"dram", shares.host},
+          {"disk", shares.disk},
+          {"in_place", shares.in_place}};
 }
 
 nlohmann::json ReportJson(const RunReport& report) {
   const Generation& g = report.generation;
-  const double disk_rate =
-      report.disk_s > 0 ? static_cast<double>(report.disk_bytes) / report.disk_s : 0;
-  return {{"model", report.model},
-          {"device", report.device},
-          {"reader", report.reader},
-          {"prompt_tokens", g.prompt_tokens},
-          {"generated_tokens", g.tokens.size()},
-          {"prompt_tokens_per_s", g.prompt_tokens_per_s()},
-          {"decode_tokens_per_s", g.decode_tokens_per_s()},
-          {"startup_s", report.startup_s},
-          {"ttft_s", report.ttft_s},
-          {"predicted_decode_tokens_per_s", report.predicted_decode_tokens_per_s},
-          {"predicted_bottleneck", report.predicted_bottleneck},
-          {"simulated_decode_tokens_per_s", report.simulated_decode_tokens_per_s},
-          {"peak_rss_bytes", report.peak_rss_bytes},
-          {"dram_budget_bytes", report.dram_budget_bytes},
-          {"resident_share", report.resident_share},
-          {"streamed_bytes_per_pass", report.streamed_bytes_per_pass},
-          {"stop", StopName(g.stop)},
-          {"links",
-           {{"disk",
-             {{"block_bytes", report.read_bytes},
-              {"depth", report.read_depth},
-              {"bytes", report.disk_bytes},
-              {"kernel_bytes", report.kernel_read_bytes},
-              {"seconds", report.disk_s},
-              {"gb_per_s", disk_rate * 1e-9},
-              {"ceiling_gb_per_s", report.disk_ceiling_bytes_per_s * 1e-9}}}}},
-          {"decode",
-           {{"seconds", g.decode_s},
-            {"passes", g.decode_passes},
-            {"read_bytes", g.decode_read_bytes},
-            {"kernel_bytes", g.decode_kernel_bytes},
-            {"gb_per_s", g.decode_read_bytes_per_s() * 1e-9},
-            {"reading_cpu_s", g.decode_reading_cpu_s},
-            {"allocations", OrNull(g.decode_allocations)}}},
-          {"time_s",
-           {{"compute", report.compute_s},
-            {"disk_stall", report.disk_stall_s},
-            {"other", report.other_s},
-            {"memory_stall", OrNull(report.memory_stall_s)}}},
-          {"tokens", g.tokens}};
+  nlohmann::json json = {{"model", report.model},
+                         {"device", report.device},
+                         {"emulated", report.is_emulated},
+                         {"reader", report.reader},
+                         {"prompt_tokens", g.prompt_tokens},
+                         {"generated_tokens", g.tokens.size()},
+                         {"prompt_tokens_per_s", g.prompt_tokens_per_s()},
+                         {"decode_tokens_per_s", g.decode_tokens_per_s()},
+                         {"startup_s", report.startup_s},
+                         {"ttft_s", report.ttft_s},
+                         {"predicted_decode_tokens_per_s", report.predicted_decode_tokens_per_s},
+                         {"predicted_bottleneck", report.predicted_bottleneck},
+                         {"simulated_decode_tokens_per_s", report.simulated_decode_tokens_per_s},
+                         {"peak_rss_bytes", report.peak_rss_bytes},
+                         {"dram_budget_bytes", report.dram_budget_bytes},
+                         {"resident_share", report.resident_share},
+                         {"streamed_bytes_per_pass", report.streamed_bytes_per_pass},
+                         {"stop", StopName(g.stop)},
+                         {"weights", ToJson(report.weights)},
+                         {"links", {{"disk", DiskJson(report)}}},
+                         {"decode",
+                          {{"seconds", g.decode_s},
+                           {"passes", g.decode_passes},
+                           {"read_bytes", g.decode_read_bytes},
+                           {"kernel_bytes", g.decode_kernel_bytes},
+                           {"gb_per_s", g.decode_read_bytes_per_s() * 1e-9},
+                           {"reading_cpu_s", g.decode_reading_cpu_s},
+                           {"allocations", OrNull(g.decode_allocations)}}},
+                         {"time_s",
+                          {{"compute", report.compute_s},
+                           {"disk_stall", report.disk_stall_s},
+                           {"other", report.other_s},
+                           {"memory_stall", OrNull(report.memory_stall_s)}}},
+                         {"tokens", g.tokens}};
+  AddAccelerator(report, &json);
+  return json;
 }
 
 }  // namespace weir

@@ -12,9 +12,36 @@
 
 namespace weir {
 
+// Where the weights are while text is generated: shares of their bytes, which add up to 1.
+struct WeightShares {
+  double device = 0;    // in the accelerator's memory
+  double host = 0;      // in DRAM
+  double disk = 0;      // read at every pass
+  double in_place = 0;  // of host and disk, what the CPU multiplies beside an accelerator
+};
+
+// What a run with an accelerator says beside the rest.
+struct AcceleratorReport {
+  uint64_t hbm_budget_bytes = 0;
+  uint64_t hbm_bytes = 0;  // in use: everything is taken when the engine opens
+  uint64_t copies = 0;
+  uint64_t copies_discarded = 0;  // of these, of no use
+  uint64_t link_bytes = 0;
+  double link_s = 0;  // some copy was in flight
+  double link_ceiling_bytes_per_s = 0;
+  double copy_stall_s = 0;
+  double device_s = 0;  // the accelerator computed
+  double host_s = 0;    // the CPU beside it did
+
+  double link_bytes_per_s() const {
+    return link_s > 0 ? static_cast<double>(link_bytes) / link_s : 0;
+  }
+};
+
 struct RunReport {
   std::string model;
   std::string device;
+  bool is_emulated = false;  // the device is an emulated accelerator
   std::string reader;
   Generation generation;
   double startup_s = 0;  // from the command's start until reading begins
@@ -26,6 +53,8 @@ struct RunReport {
   uint64_t peak_rss_bytes = 0;
   uint64_t dram_budget_bytes = 0;
   double resident_share = 0;
+  WeightShares weights;
+  std::optional<AcceleratorReport> accelerator;
   uint64_t streamed_bytes_per_pass = 0;
   uint64_t read_bytes = 0;  // of each read at most
   uint32_t read_depth = 0;  // reads in flight at most
@@ -39,6 +68,10 @@ struct RunReport {
   // Everything waited for memory meanwhile, by the kernel's count (PSI); absent where there is
   // none.
   std::optional<double> memory_stall_s;
+
+  double disk_bytes_per_s() const {
+    return disk_s > 0 ? static_cast<double>(disk_bytes) / disk_s : 0;
+  }
 };
 
 // Where a command and its run began.
@@ -56,13 +89,22 @@ double SimulatedTokensPerS(const Program& program, const Plan& plan, const Ceili
 
 // Reads the engine's counters and the process's.
 RunReport MakeRunReport(const Model& model, const Engine& engine, const Generation& generation,
-                        const Ceilings& ceilings, const RunBegin& begin);
+                        const Ceilings& ceilings, const RunBegin& begin, bool is_emulated);
 
 // One line, before a run: the links' times for a token, and what follows from them.
-std::string Forecast(const Prediction& prediction, const Ceilings& ceilings);
+std::string Forecast(const Prediction& prediction, const Ceilings& ceilings, bool is_emulated);
 
-// Two lines without a newline at the end.
+// Two lines, three with an accelerator, without a newline at the end.
 std::string Footer(const RunReport& report);
+
+// "34 % of weights resident", or with an accelerator where they are.
+std::string WeightsText(const RunReport& report);
+
+WeightShares SharesOf(const PlanSummary& summary);
+// {"hbm", "dram", "disk", "in_place"}
+nlohmann::json ToJson(const WeightShares& shares);
+// Whose trace it is.
+Trace::Process TraceProcess(bool is_emulated);
 
 // Field names: README.
 nlohmann::json ReportJson(const RunReport& report);

@@ -12,6 +12,12 @@
 #include "io/base.h"
 
 namespace weir {
+namespace {
+
+// Of the accelerator's plans: the tiny model's matrices are cut into several.
+constexpr uint64_t kTestBlockBytes = 16 << 10;
+
+}  // namespace
 
 std::unique_ptr<Model> LoadTiny() {
   absl::StatusOr<std::unique_ptr<Model>> model = LoadModel("tests/data/tiny.gguf");
@@ -35,22 +41,62 @@ SyntheticFile::SyntheticFile(const SyntheticSpec& spec) {
 SyntheticFile::~SyntheticFile() { std::remove(path_.c_str()); }
 
 std::string EngineSetup::Text() const {
-  return absl::StrCat("resident ", resident_share, ", reader ", engine.reader, ", threads ",
-                      engine.threads, ", chunk ", chunk_tokens, ", activations ",
-                      static_cast<int>(activations),
+  const std::string budget = engine.accelerator.is_used()
+                                 ? absl::StrCat("hbm ", hbm_share, ", dram ", dram_share,
+                                                ", in place ", static_cast<int>(in_place))
+                                 : absl::StrCat("resident ", resident_share);
+  return absl::StrCat(budget, ", reader ", engine.reader, ", threads ", engine.threads, ", chunk ",
+                      chunk_tokens, ", activations ", static_cast<int>(activations),
                       engine.faults.has_value() ? ", with faults" : "");
 }
 
-absl::StatusOr<std::unique_ptr<Engine>> OpenEngineWith(const Model& model,
-                                                       const EngineSetup& setup) {
+AcceleratorOptions FastLink() {
+  return {.kind = AcceleratorKind::kEmulated, .h2d_bytes_per_s = 100e9, .latency_ns = 1000};
+}
+
+namespace {
+
+// The least that such a run takes, from the refusal of one that is given nothing.
+struct Floors {
+  uint64_t dram_bytes = 0;
+  uint64_t hbm_bytes = 0;
+};
+Floors FloorsOf(const Model& model, PlannerOptions planner) {
+  planner.dram_bytes = planner.hbm_bytes = uint64_t{1} << 40;
+  planner.block_bytes = kTestBlockBytes;
+  const absl::StatusOr<ModelPlan> plan = PlanModel(model, planner);
+  EXPECT_TRUE(plan.ok()) << plan.status();
+  const Program& program = plan->transformer->program();
+  return {AcceleratorDramFloorBytes(program, *plan->options),
+          HbmFloorBytes(program, *plan->options)};
+}
+
+}  // namespace
+
+absl::StatusOr<ModelPlan> PlanWith(const Model& model, const EngineSetup& setup) {
   PlannerOptions planner;
-  planner.resident_share = setup.resident_share;
   planner.context_tokens = setup.context_tokens;
   planner.chunk_tokens = setup.chunk_tokens;
   planner.logit_rows = setup.logit_rows;
   planner.threads = setup.engine.threads;
   planner.activations = setup.activations;
-  WEIR_ASSIGN_OR_RETURN(ModelPlan plan, PlanModel(model, planner));
+  planner.accelerator = setup.engine.accelerator;
+  planner.in_place = setup.in_place;
+  if (!planner.accelerator.is_used()) {
+    planner.resident_share = setup.resident_share;
+    return PlanModel(model, planner);
+  }
+  const auto weights = static_cast<double>(model.index.tensor_bytes());
+  const Floors floors = FloorsOf(model, planner);
+  planner.block_bytes = kTestBlockBytes;
+  planner.dram_bytes = floors.dram_bytes + static_cast<uint64_t>(setup.dram_share * weights);
+  planner.hbm_bytes = floors.hbm_bytes + static_cast<uint64_t>(setup.hbm_share * weights);
+  return PlanModel(model, planner);
+}
+
+absl::StatusOr<std::unique_ptr<Engine>> OpenEngineWith(const Model& model,
+                                                       const EngineSetup& setup) {
+  WEIR_ASSIGN_OR_RETURN(ModelPlan plan, PlanWith(model, setup));
   return Engine::Open(model, std::move(plan), setup.engine);
 }
 

@@ -37,11 +37,20 @@ struct EngineSetup {
   uint32_t chunk_tokens = 16;
   uint32_t logit_rows = 1;
   ActivationFormat activations = ActivationFormat::kF32;
+  // With engine.accelerator: shares of the weights that either memory has room for beside the
+  // least that a run takes; `resident_share` is not used then.
+  double hbm_share = 0.5;
+  double dram_share = 0.5;
+  InPlace in_place = InPlace::kOff;
   EngineOptions engine;
 
   std::string Text() const;  // for messages
 };
 
+// An emulated accelerator behind a fast link.
+AcceleratorOptions FastLink();
+
+absl::StatusOr<ModelPlan> PlanWith(const Model& model, const EngineSetup& setup);
 absl::StatusOr<std::unique_ptr<Engine>> OpenEngineWith(const Model& model,
                                                        const EngineSetup& setup);
 

@@ -129,7 +129,7 @@ struct RopeShape {
 };
 
 using RopeTest = OpTest;
-INSTANTIATE_TEST_SUITE_P(Devices, RopeTest, testing::Values("Cpu"), OpDeviceName);
+WEIR_ON_EVERY_DEVICE(RopeTest);
 
 TEST_P(RopeTest, MatchesReferenceInBothLayouts) {
   for (const RopeShape s : {RopeShape{1, 1, 2, 2, 0},

@@ -1,0 +1,45 @@
+// Which accelerator a run uses, and making it.
+#ifndef WEIR_ENGINE_ACCELERATOR_H_
+#define WEIR_ENGINE_ACCELERATOR_H_
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "kernels/device.h"
+
+namespace weir {
+
+enum class AcceleratorKind : uint8_t { kNone, kEmulated, kCuda };
+
+struct AcceleratorOptions {
+  AcceleratorKind kind = AcceleratorKind::kNone;
+  uint32_t ordinal = 0;  // kCuda: the N of cuda:N
+  // kEmulated: the link, as EmulatedDeviceOptions has it.
+  double h2d_bytes_per_s = 0;
+  double d2h_bytes_per_s = 0;  // 0: as h2d
+  int64_t latency_ns = 0;
+
+  bool is_used() const { return kind != AcceleratorKind::kNone; }
+};
+
+// Host threads of an accelerator and beside it.
+struct AcceleratorThreads {
+  uint32_t threads = 1;        // of an emulated one
+  uint32_t other_threads = 0;  // of the CPU device beside it
+  std::string isa;
+};
+
+// What of `memory_bytes` kernels and libraries take for themselves.
+uint64_t AcceleratorScratchBytes(const AcceleratorOptions& options, uint64_t memory_bytes);
+
+// The device allocates `memory_bytes` at most, scratch included. Errors as MakeEmulatedDevice and
+// MakeCudaDevice; not for kNone (checked).
+absl::StatusOr<std::unique_ptr<Device>> MakeAccelerator(const AcceleratorOptions& options,
+                                                        uint64_t memory_bytes,
+                                                        const AcceleratorThreads& threads);
+
+}  // namespace weir
+
+#endif  // WEIR_ENGINE_ACCELERATOR_H_

@@ -1,0 +1,57 @@
+#include "engine/pass_runner.h"
+
+#include "io/base.h"
+
+namespace weir {
+
+void PassRunner::BeginPass(uint32_t logit_rows, bool wide) {
+  input_ = options_.inputs->input(logit_rows);
+  wide_ = wide;
+  if (options_.host_products != nullptr) options_.host_products->BeginPass();
+}
+
+const float* PassRunner::logits() const {
+  return has_accelerator() ? options_.host_logits : options_.workspace.logits;
+}
+
+void PassRunner::EnqueueStep(StepId step, ComputeDevice device) {
+  if (step == 0) options_.inputs->CopyIn(*options_.compute);
+  const bool on_accelerator = has_accelerator();
+  StepRun run{
+      .stream = *options_.compute,
+      .small = *options_.small,
+      .workspace = options_.workspace,
+      .input = input_,
+      .block_memory = on_accelerator ? machine_->device_block_memory() : machine_->block_memory()};
+  if (on_accelerator && !wide_) run.host_products = options_.host_products;
+  if (on_accelerator && device == ComputeDevice::kCpu) {
+    WEIR_CHECK(run.host_products != nullptr);
+    run.host_small = options_.host_small;
+    run.host_block_memory = &machine_->block_memory();
+  }
+  options_.transformer->Enqueue(step, run);
+  if (on_accelerator && step == LastStep()) FinishPass(device);
+}
+
+StepId PassRunner::LastStep() const {
+  const Program& program = options_.transformer->program();
+  return input_.logit_rows > 0 ? static_cast<StepId>(program.steps.size() - 1)
+                               : program.head_step - 1;
+}
+
+// When the last step is known to be done, everything else is, too, and the logits are there.
+void PassRunner::FinishPass(ComputeDevice device) {
+  Stream& compute = *options_.compute;
+  const uint64_t bytes = uint64_t{input_.logit_rows} * options_.vocabulary * sizeof(float);
+  if (bytes > 0) {
+    compute.CopyOut(reinterpret_cast<uint8_t*>(options_.host_logits),
+                    reinterpret_cast<const uint8_t*>(options_.workspace.logits), bytes);
+  }
+  if (device == ComputeDevice::kCpu) options_.cpu->WaitFor(compute, compute.Record());
+}
+
+void PassRunner::OnStepsDone(uint32_t done, uint32_t total) {
+  if (options_.on_progress) options_.on_progress(static_cast<double>(done) / total);
+}
+
+}  // namespace weir

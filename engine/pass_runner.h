@@ -1,0 +1,63 @@
+// PassRunner: enqueues the steps of a pass on the streams of one device or two, with what surrounds
+// them: the pass's inputs first, logits to host memory last. Reports progress as steps complete.
+#ifndef WEIR_ENGINE_PASS_RUNNER_H_
+#define WEIR_ENGINE_PASS_RUNNER_H_
+
+#include <cstdint>
+#include <functional>
+
+#include "engine/host_products.h"
+#include "engine/pass_inputs.h"
+#include "engine/real_machine.h"
+#include "engine/small_tensors.h"
+#include "engine/transformer.h"
+#include "engine/workspace.h"
+#include "kernels/device.h"
+#include "tiering/scheduler.h"
+
+namespace weir {
+
+class PassRunner final : public StepRunner, public PassObserver {
+ public:
+  // All borrowed; they outlive the runner.
+  struct Options {
+    const Transformer* transformer = nullptr;
+    uint32_t vocabulary = 0;
+    PassInputs* inputs = nullptr;
+    Stream* cpu = nullptr;
+    Stream* compute = nullptr;            // the accelerator's, or `cpu`
+    const SmallTensors* small = nullptr;  // in memory that kernels of `compute` reach
+    Workspace workspace;                  // likewise
+    // With an accelerator:
+    float* host_logits = nullptr;  // [logit_rows, vocabulary], pinned
+    const SmallTensors* host_small = nullptr;
+    HostProducts* host_products = nullptr;  // null where no step is the CPU's
+    // On the thread that runs passes: a share of this pass's steps, 0..1. May be empty.
+    std::function<void(double)> on_progress;
+  };
+  explicit PassRunner(const Options& options) : options_(options) {}
+
+  // Before the first pass: where blocks lie.
+  void SetMachine(const RealMachine* machine) { machine_ = machine; }
+  // Before every pass, whose inputs are prepared. `wide`: no step is the CPU's.
+  void BeginPass(uint32_t logit_rows, bool wide);
+  // [logit_rows, vocabulary], in host memory once a pass is over.
+  const float* logits() const;
+
+  void EnqueueStep(StepId step, ComputeDevice device) override;
+  void OnStepsDone(uint32_t done, uint32_t total) override;
+
+ private:
+  bool has_accelerator() const { return options_.host_logits != nullptr; }
+  StepId LastStep() const;
+  void FinishPass(ComputeDevice device);
+
+  Options options_;
+  const RealMachine* machine_ = nullptr;
+  PassInput input_;
+  bool wide_ = false;
+};
+
+}  // namespace weir
+
+#endif  // WEIR_ENGINE_PASS_RUNNER_H_
