@@ -26,12 +26,12 @@ inline constexpr int64_t kDefaultLinkLatencyNs = 10'000;
 
 // As given. Empty: not given.
 struct DeviceFlags {
-  std::string device;        // auto (the default), cpu, cuda:N, emulated
-  std::string hbm;           // SIZE
-  std::string link_h2d;      // RATE
-  std::string link_d2h;      // RATE
-  std::string link_latency;  // TIME
-  std::string in_place;      // auto (the default), on, off
+  std::string device = {};        // auto (the default), cpu, cuda:N, emulated
+  std::string hbm = {};           // SIZE
+  std::string link_h2d = {};      // RATE
+  std::string link_d2h = {};      // RATE
+  std::string link_latency = {};  // TIME
+  std::string in_place = {};      // auto (the default), on, off
 };
 
 void AddDeviceOptions(CLI::App& command, DeviceFlags* flags);

@@ -15,12 +15,18 @@ namespace {
 
 using ::testing::HasSubstr;
 
+CudaDeviceInfo Gpu(uint32_t ordinal, const char* name, uint64_t total_bytes, uint64_t free_bytes) {
+  CudaDeviceInfo gpu;
+  gpu.ordinal = ordinal;
+  gpu.name = name;
+  gpu.total_bytes = total_bytes;
+  gpu.free_bytes = free_bytes;
+  return gpu;
+}
+
 absl::StatusOr<std::vector<CudaDeviceInfo>> TwoGpus() {
-  CudaDeviceInfo first{.ordinal = 0, .name = "Large", .total_bytes = 80 * kGiB};
-  first.free_bytes = 70 * kGiB;
-  CudaDeviceInfo second{.ordinal = 1, .name = "Small", .total_bytes = 8 * kGiB};
-  second.free_bytes = 6 * kGiB;
-  return std::vector<CudaDeviceInfo>{first, second};
+  return std::vector<CudaDeviceInfo>{Gpu(0, "Large", 80 * kGiB, 70 * kGiB),
+                                     Gpu(1, "Small", 8 * kGiB, 6 * kGiB)};
 }
 
 absl::StatusOr<std::vector<CudaDeviceInfo>> NoDriver() {
