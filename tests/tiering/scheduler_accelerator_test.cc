@@ -174,7 +174,7 @@ TEST_F(SchedulerAcceleratorTest, AnyPassMayFollowAny) {
         TierShares{.device = 0.3, .host = 0.3, .cpu = 1, .slots = 6, .device_slots = 5},
         TierShares{.slots = 2, .device_slots = 2}}) {
     const Plan plan = PlanOfShares(program, shares);
-    for (uint32_t order = 0; order < 20 * 20 * 20; order += 7) {
+    for (uint32_t order = 0; order < 20 * 20 * 20; order += 23) {
       Rig rig(program, plan, HardwareOf(2e9, 10e9), {});
       uint64_t steps = 0;
       uint64_t copied = 0;
