@@ -7,11 +7,15 @@
 #include "absl/strings/str_cat.h"
 #include "io/base.h"
 #include "io/split_mix.h"
+#include "kernels/ops.h"
 
 namespace weir {
 namespace {
 
-constexpr float kLeastLikely = std::numeric_limits<float>::lowest();
+// Damaged weights make NaN, which has no place in an order.
+float Ordered(float logit) {
+  return std::isnan(logit) ? std::numeric_limits<float>::lowest() : logit;
+}
 
 absl::Status Refuse(const char* option, double value, const char* range) {
   return absl::InvalidArgumentError(
@@ -37,21 +41,18 @@ absl::Status CheckSamplerOptions(const SamplerOptions& options) {
 }
 
 Sampler::Sampler(const SamplerOptions& options, uint32_t vocabulary)
-    : options_(options), candidates_(vocabulary), state_(options.seed) {
+    : options_(options), vocabulary_(vocabulary), candidates_(vocabulary), state_(options.seed) {
   penalised_.reserve(std::min(options.repeat_last_n, vocabulary));
 }
 
 TokenId Sampler::Sample(absl::Span<const float> logits, absl::Span<const TokenId> history) {
   WEIR_CHECK(!logits.empty());
-  const bool penalises = options_.repeat_penalty != 1.0f && options_.repeat_last_n > 0;
-  if (options_.temperature <= 0 && !penalises) return ArgMax(logits);
+  if (options_.temperature <= 0 && !penalises()) return ArgMax(logits);
   candidates_.resize(logits.size());
   for (size_t i = 0; i < logits.size(); ++i) {
-    // Damaged weights make NaN, which has no place in an order.
-    const float logit = std::isnan(logits[i]) ? kLeastLikely : logits[i];
-    candidates_[i] = {logit, static_cast<TokenId>(i)};
+    candidates_[i] = {Ordered(logits[i]), static_cast<TokenId>(i)};
   }
-  if (penalises) Penalise(history);
+  if (penalises()) Penalise(history);
   if (options_.temperature <= 0) {
     return std::min_element(candidates_.begin(), candidates_.end(),
                             [](const Candidate& a, const Candidate& b) {
@@ -60,6 +61,23 @@ TokenId Sampler::Sample(absl::Span<const float> logits, absl::Span<const TokenId
         ->id;
   }
   KeepTopK();
+  KeepTopP();
+  KeepMinP();
+  return Draw();
+}
+
+uint32_t Sampler::candidates() const {
+  if (penalises()) return 0;
+  if (options_.temperature <= 0) return 1;
+  const uint32_t kept = std::min(options_.top_k, vocabulary_);
+  return kept <= kMaxTopLogits ? kept : 0;
+}
+
+TokenId Sampler::SampleTop(absl::Span<const float> values, absl::Span<const TokenId> ids) {
+  WEIR_CHECK(values.size() == candidates() && ids.size() == values.size() && !ids.empty());
+  if (options_.temperature <= 0) return ids.front();
+  candidates_.resize(values.size());
+  for (size_t i = 0; i < values.size(); ++i) candidates_[i] = {values[i], ids[i]};
   KeepTopP();
   KeepMinP();
   return Draw();
@@ -132,7 +150,9 @@ TokenId Sampler::Draw() {
 double Sampler::NextUniform() { return UnitInterval(SplitMix64(&state_)); }
 
 TokenId ArgMax(absl::Span<const float> logits) {
-  return static_cast<TokenId>(std::max_element(logits.begin(), logits.end()) - logits.begin());
+  const auto less = [](float a, float b) { return Ordered(a) < Ordered(b); };
+  return static_cast<TokenId>(std::max_element(logits.begin(), logits.end(), less) -
+                              logits.begin());
 }
 
 double LogProbability(absl::Span<const float> logits, TokenId id) {

@@ -35,12 +35,20 @@ class Sampler {
   // `history` is the sequence so far. Ties go to the lower id.
   TokenId Sample(absl::Span<const float> logits, absl::Span<const TokenId> history);
 
+  // How many of the largest logits decide the token, at most kMaxTopLogits: where a device finds
+  // them (TopLogits of kernels/ops.h), the others need not be fetched. 0: all logits are needed.
+  uint32_t candidates() const;
+  // The token that Sample would return, and the same draw, from the candidates() largest logits as
+  // TopLogits gives them.
+  TokenId SampleTop(absl::Span<const float> values, absl::Span<const TokenId> ids);
+
  private:
   struct Candidate {
     float logit;
     TokenId id;
   };
 
+  bool penalises() const { return options_.repeat_penalty != 1.0f && options_.repeat_last_n > 0; }
   void Penalise(absl::Span<const TokenId> history);
   void KeepTopK();
   void KeepTopP();
@@ -49,12 +57,13 @@ class Sampler {
   double NextUniform();  // [0, 1)
 
   SamplerOptions options_;
+  uint32_t vocabulary_;
   std::vector<Candidate> candidates_;
   std::vector<uint32_t> penalised_;  // candidates already penalised, by id, in this call
   uint64_t state_;
 };
 
-// The id of the largest logit; the lowest of equals.
+// The id of the largest logit; the lowest of equals. What is not a number is least likely.
 TokenId ArgMax(absl::Span<const float> logits);
 
 // log(softmax(logits))[id], in double precision.

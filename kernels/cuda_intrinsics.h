@@ -20,11 +20,13 @@
 #define WEIR_DEVICE inline
 #define WEIR_SHARED static
 #define WEIR_UNROLL
+#define WEIR_NO_UNROLL
 #else
 #define WEIR_KERNEL(threads, blocks) __global__ __launch_bounds__(threads, blocks)
 #define WEIR_DEVICE __device__ __forceinline__
 #define WEIR_SHARED __shared__
 #define WEIR_UNROLL _Pragma("unroll")
+#define WEIR_NO_UNROLL _Pragma("unroll 1")
 #endif
 
 namespace weir::WEIR_CUDA_NAMESPACE {
@@ -52,6 +54,14 @@ WEIR_DEVICE uint32_t BlockY();
 WEIR_DEVICE uint32_t BlockCountX();
 WEIR_DEVICE uint32_t BlockCountY();
 
+// ---- before and after, in the stream (LaunchShape::early)
+// Until all that was enqueued before this kernel is done and seen. Of what it wrote, nothing may be
+// read by LoadCached.
+WEIR_DEVICE void WaitForPrevious();
+// The next kernel may begin, if it is an early one, as soon as all blocks have called this or
+// ended.
+WEIR_DEVICE void LetNextBegin();
+
 // ---- shared memory and barriers
 WEIR_DEVICE uint8_t* DynamicShared();  // LaunchShape::shared_bytes of the block, 16-byte aligned
 WEIR_DEVICE void SyncBlock();          // all of the block: what any wrote before, all read after
@@ -65,8 +75,11 @@ WEIR_DEVICE T ShuffleFrom(T value, uint32_t lane);
 WEIR_DEVICE bool AnyInWarp(bool value);
 
 // ---- memory
-// Of data that many threads read, through the L1 cache; not written while the kernel runs.
-template <typename T>  // of 4, 8 or 16 bytes, aligned to its size
+// One instruction for a T of 4, 8 or 16 bytes, aligned to its size.
+template <typename T>
+WEIR_DEVICE T Load(const T* from);
+// The same of data that nothing writes from the kernel's beginning on.
+template <typename T>
 WEIR_DEVICE T LoadCached(const T* from);
 // Of data read once.
 template <typename T>
@@ -97,10 +110,13 @@ WEIR_DEVICE float BitsToFloat(uint32_t bits);
 WEIR_DEVICE uint32_t FloatToBits(float value);
 WEIR_DEVICE float HalfToFloat(uint16_t half);
 WEIR_DEVICE uint16_t FloatToHalf(float value);  // nearest, ties to even; too large: infinity
+// Two at once: `low` in the lower half of the word.
+WEIR_DEVICE uint32_t FloatsToHalves(float low, float high);
 WEIR_DEVICE float BFloatToFloat(uint16_t bfloat);
 WEIR_DEVICE int32_t RoundToInt(float value);  // nearest, ties to even; NaN: 0
 WEIR_DEVICE float Fma(float a, float b, float c);
 WEIR_DEVICE float Exp(float value);   // 2 ulp
+WEIR_DEVICE float Exp2(float value);  // 2 ulp; exact for 0 and for infinities
 WEIR_DEVICE float Tanh(float value);  // 2 ulp
 WEIR_DEVICE float SquareRoot(float value);
 WEIR_DEVICE void SinCos(float angle, float* sine, float* cosine);  // radians of any size; 2 ulp

@@ -21,6 +21,17 @@ WEIR_DEVICE uint32_t BlockY() { return blockIdx.y; }
 WEIR_DEVICE uint32_t BlockCountX() { return gridDim.x; }
 WEIR_DEVICE uint32_t BlockCountY() { return gridDim.y; }
 
+WEIR_DEVICE void WaitForPrevious() {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.wait;\n" ::: "memory");
+#endif
+}
+WEIR_DEVICE void LetNextBegin() {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.launch_dependents;\n" ::: "memory");
+#endif
+}
+
 WEIR_DEVICE uint8_t* DynamicShared() {
   extern __shared__ Words4 weir_dynamic_shared[];
   return reinterpret_cast<uint8_t*>(weir_dynamic_shared);
@@ -55,6 +66,12 @@ template <>
 struct BuiltIn<16> {
   using Type = uint4;
 };
+template <typename T>
+WEIR_DEVICE T Load(const T* from) {
+  using Word = typename BuiltIn<sizeof(T)>::Type;
+  const Word word = *reinterpret_cast<const Word*>(from);
+  return *reinterpret_cast<const T*>(&word);
+}
 template <typename T>
 WEIR_DEVICE T LoadCached(const T* from) {
   using Word = typename BuiltIn<sizeof(T)>::Type;
@@ -97,10 +114,15 @@ WEIR_DEVICE float BitsToFloat(uint32_t bits) { return __uint_as_float(bits); }
 WEIR_DEVICE uint32_t FloatToBits(float value) { return __float_as_uint(value); }
 WEIR_DEVICE float HalfToFloat(uint16_t half) { return __half2float(__ushort_as_half(half)); }
 WEIR_DEVICE uint16_t FloatToHalf(float value) { return __half_as_ushort(__float2half_rn(value)); }
+WEIR_DEVICE uint32_t FloatsToHalves(float low, float high) {
+  const __half2 halves = __floats2half2_rn(low, high);
+  return *reinterpret_cast<const uint32_t*>(&halves);
+}
 WEIR_DEVICE float BFloatToFloat(uint16_t bfloat) { return BitsToFloat(uint32_t{bfloat} << 16); }
 WEIR_DEVICE int32_t RoundToInt(float value) { return __float2int_rn(value); }
 WEIR_DEVICE float Fma(float a, float b, float c) { return __fmaf_rn(a, b, c); }
 WEIR_DEVICE float Exp(float value) { return expf(value); }
+WEIR_DEVICE float Exp2(float value) { return exp2f(value); }
 WEIR_DEVICE float Tanh(float value) { return tanhf(value); }
 WEIR_DEVICE float SquareRoot(float value) { return __fsqrt_rn(value); }
 WEIR_DEVICE void SinCos(float angle, float* sine, float* cosine) { sincosf(angle, sine, cosine); }

@@ -22,6 +22,9 @@ inline uint32_t BlockY() { return Position().block_y; }
 inline uint32_t BlockCountX() { return Position().blocks_x; }
 inline uint32_t BlockCountY() { return Position().blocks_y; }
 
+inline void WaitForPrevious() { NoteWaitForPrevious(); }
+inline void LetNextBegin() {}
+
 inline uint8_t* DynamicShared() { return DynamicSharedMemory(); }
 inline void SyncBlock() { WaitForBlock(); }
 inline void SyncWarp() { Exchange(Collective::kSync, nullptr, 0); }
@@ -48,10 +51,14 @@ inline void CheckAligned(const void* address, uint64_t alignment) {
   WEIR_CHECK(reinterpret_cast<uintptr_t>(address) % alignment == 0);
 }
 template <typename T>
-T LoadCached(const T* from) {
+T Load(const T* from) {
   static_assert(sizeof(T) == 4 || sizeof(T) == 8 || sizeof(T) == 16);
   CheckAligned(from, sizeof(T));
   return *from;
+}
+template <typename T>
+T LoadCached(const T* from) {
+  return Load(from);
 }
 template <typename T>
 T LoadOnce(const T* from) {
@@ -126,6 +133,9 @@ inline uint16_t FloatToHalf(float value) {
   const uint32_t rounded = magnitude + 0xFFF + ((magnitude >> 13) & 1);
   return static_cast<uint16_t>(sign | ((rounded - 0x38000000) >> 13));
 }
+inline uint32_t FloatsToHalves(float low, float high) {
+  return FloatToHalf(low) | uint32_t{FloatToHalf(high)} << 16;
+}
 inline float BFloatToFloat(uint16_t bfloat) { return BitsToFloat(uint32_t{bfloat} << 16); }
 inline int32_t RoundToInt(float value) {
   if (std::isnan(value)) return 0;
@@ -135,6 +145,7 @@ inline int32_t RoundToInt(float value) {
 }
 inline float Fma(float a, float b, float c) { return std::fma(a, b, c); }
 inline float Exp(float value) { return std::exp(value); }
+inline float Exp2(float value) { return std::exp2(value); }
 inline float Tanh(float value) { return std::tanh(value); }
 inline float SquareRoot(float value) { return std::sqrt(value); }
 inline void SinCos(float angle, float* sine, float* cosine) {

@@ -35,6 +35,11 @@ struct LaunchShape {
   uint32_t blocks_y = 1;      // at most 65535
   uint32_t threads = 32;      // of a block: a multiple of 32, at most 1024
   uint32_t shared_bytes = 0;  // of a block's dynamic shared memory; may exceed 48 KiB
+  // The kernel may begin while the one before is still running (programmatic dependent launch,
+  // compute capability 9): its launch is hidden, and it may read ahead what no kernel writes. Each
+  // of its threads calls WaitForPrevious before it touches anything else. A device that cannot do
+  // so begins it afterwards.
+  bool early = false;
 };
 
 // A kernel and its one parameter, both copied before Launch returns. Made by Launch of
@@ -46,6 +51,13 @@ struct KernelCall {
   void (*run_thread)(const void* function, const void* argument);
 };
 
+// Reads [data, data + bytes): what a device's memory gives at most.
+struct ReadBytesArgs {
+  const uint8_t* data;  // 16-byte aligned
+  uint64_t bytes;       // a multiple of 16
+  uint32_t* sum;        // of all words modulo 2^32 is added to it
+};
+
 // The ops as one build of the kernels has them: for the device, or for the host grid. ops.cc calls
 // them by way of the stream.
 struct CudaOps {
@@ -55,10 +67,13 @@ struct CudaOps {
   void (*rms_norm)(CudaStream& stream, const RmsNormArgs& args);
   void (*rope)(CudaStream& stream, const RopeArgs& args);
   void (*store_kv)(CudaStream& stream, const StoreKvArgs& args);
+  void (*prepare_attention)(CudaStream& stream, const PrepareAttentionArgs& args);
   void (*attention)(CudaStream& stream, const AttentionArgs& args);
   void (*gated_activation)(CudaStream& stream, const GatedActivationArgs& args);
   void (*add)(CudaStream& stream, const AddArgs& args);
   void (*soft_cap)(CudaStream& stream, const SoftCapArgs& args);
+  void (*top_logits)(CudaStream& stream, const TopLogitsArgs& args);
+  void (*read_bytes)(CudaStream& stream, const ReadBytesArgs& args);  // for measuring
 };
 
 class CudaStream : public Stream {

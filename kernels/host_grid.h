@@ -17,6 +17,9 @@ struct ThreadPosition {
 };
 const ThreadPosition& Position();
 
+// Of an early launch (kernels/cuda_stream.h): a thread that ends without fails the run.
+void NoteWaitForPrevious();
+
 // The block's dynamic shared memory.
 uint8_t* DynamicSharedMemory();
 

@@ -20,8 +20,9 @@ inline constexpr uint32_t kMatVecTokens = 8;
 // the weight is cut.
 // Weights in a block format, args.quantized.
 void MatVecQuantized(CudaStream& stream, const MatMulArgs& args);
-// Weights in a float format, args.input.
-void MatVecFloat(CudaStream& stream, const MatMulArgs& args);
+// Weights in a float format, args.input. `early` (kernels/cuda_stream.h) unless the weights have
+// just been written by a kernel.
+void MatVecFloat(CudaStream& stream, const MatMulArgs& args, bool early);
 
 // Any number of tokens, either input, any format: weights and activations are rounded to float16
 // after scaling by powers of two, each row's and token's own, and multiplied by Gemm.

@@ -34,7 +34,7 @@ WEIR_DEVICE float AddProducts(float sum, const float* weights, const float* inpu
   if (left >= kCount && aligned) {
     WEIR_UNROLL
     for (uint32_t i = 0; i < kCount; i += 4) {
-      const Floats4 x = LoadCached(reinterpret_cast<const Floats4*>(input + i));
+      const Floats4 x = Load(reinterpret_cast<const Floats4*>(input + i));
       sum = Fma(weights[i], x.x, sum);
       sum = Fma(weights[i + 1], x.y, sum);
       sum = Fma(weights[i + 2], x.z, sum);
@@ -44,7 +44,7 @@ WEIR_DEVICE float AddProducts(float sum, const float* weights, const float* inpu
   }
   WEIR_UNROLL
   for (uint32_t i = 0; i < kCount; ++i) {
-    if (i < left) sum = Fma(weights[i], LoadCached(input + i), sum);
+    if (i < left) sum = Fma(weights[i], Load(input + i), sum);
   }
   return sum;
 }
@@ -54,6 +54,7 @@ WEIR_KERNEL(kThreads, kBlocks)
 void FloatMatVecKernel(MatVecArgs args) {
   using F = FloatFormat<kDType>;
   using RingStream = RowStream<F::kStepBytes, kStages>;
+  LetNextBegin();
   const MatMulArgs& m = args.matmul;
   const uint32_t lane = LaneIndex();
   const uint32_t first_row = BlockX() * kWarps + WarpIndex();
@@ -61,6 +62,7 @@ void FloatMatVecKernel(MatVecArgs args) {
   const WeightBytes weight = {m.weight, m.weight + uint64_t{m.rows} * args.row_bytes};
   RingStream stream(weight, args.row_bytes, m.rows, first_row, stride,
                     DynamicShared() + WarpIndex() * RingStream::kBytes);
+  WaitForPrevious();  // weights are under way by now
   for (uint32_t row = first_row; row < m.rows; row += stride) {
     const uint32_t skip = Misalignment(m.weight + uint64_t{row} * args.row_bytes);
     float sums[kTokens] = {};
@@ -93,29 +95,30 @@ void FloatMatVecKernel(MatVecArgs args) {
 }
 
 template <DType kDType, uint32_t kTokens>
-void LaunchMatVec(CudaStream& stream, const MatVecArgs& args) {
+void LaunchMatVec(CudaStream& stream, const MatVecArgs& args, bool early) {
   using RingStream = RowStream<FloatFormat<kDType>::kStepBytes, kStages>;
   LaunchShape shape;
   const uint64_t needed = CeilDiv(args.matmul.rows, kWarps);
   const uint64_t most = uint64_t{stream.multiprocessors()} * kBlocks;
   shape.blocks_x = static_cast<uint32_t>(needed < most ? needed : most);
   shape.threads = kThreads;
+  shape.early = early;
   shape.shared_bytes = kWarps * RingStream::kBytes;
   Launch(stream, shape, FloatMatVecKernel<kDType, kTokens>, args);
 }
 
 }  // namespace
 
-void MatVecFloat(CudaStream& stream, const MatMulArgs& matmul) {
+void MatVecFloat(CudaStream& stream, const MatMulArgs& matmul, bool early) {
   const uint64_t row_bytes = RowBytes(matmul.dtype, matmul.columns);
   WEIR_CHECK(row_bytes < (uint64_t{1} << 31));
   const bool aligned = reinterpret_cast<uintptr_t>(matmul.input) % 16 == 0 &&
                        (matmul.input_stride % 4 == 0 || matmul.tokens == 1);
   const MatVecArgs args = {matmul, static_cast<uint32_t>(row_bytes), aligned};
   ForFloatFormat(matmul.dtype, [&]<DType kDType>() {
-    if (matmul.tokens == 1) return LaunchMatVec<kDType, 1>(stream, args);
-    if (matmul.tokens <= 4) return LaunchMatVec<kDType, 4>(stream, args);
-    LaunchMatVec<kDType, 8>(stream, args);
+    if (matmul.tokens == 1) return LaunchMatVec<kDType, 1>(stream, args, early);
+    if (matmul.tokens <= 4) return LaunchMatVec<kDType, 4>(stream, args, early);
+    LaunchMatVec<kDType, 8>(stream, args, early);
   });
 }
 

@@ -3,15 +3,16 @@
 // A warp takes a row in steps of 2048 columns, a lane 64 columns of a step: it decodes them to
 // bytes once and multiplies them, for each token, with both planes of the activations by dp4a.
 // Weights come through shared memory (kernels/cuda_row_stream.h), activations out of L1, which
-// holds them (18 KiB a token at 4096 columns... 2.5 bytes a column).
+// holds a token of any usual size (2.6 bytes a column).
 //
-// Cost, one token, 16 bits, Q4_K, for a lane's 64 columns: 4 loads from shared memory, 24
-// instructions to split nibbles, about 30 for two scales and minima, 8 + 2 loads of activations, 32
-// dp4a, 12 to scale and add, about 25 for the loop and the copies: 137 instructions or 2.1 a
-// weight, 1.3 of them on the integer pipe. An H100 has 5.4 issue slots and 2.7 integer slots for
-// each weight that its memory delivers (3.1 TB/s, 4.5 bits a weight). With 32 warps a
-// multiprocessor and 3 stages in flight each, some 110 KiB are on their way; 3.1 TB/s times 0.8 us
-// need 19 KiB.
+// Cost for an H100 of Q4_K with one token, counted in the machine code: 142 instructions for a
+// lane's 64 columns (32 dp4a, 16 of them for the second plane; 10 loads of activations; 24 to split
+// nibbles; 40 for two scales and minima; 12 to scale and add; the rest addresses and the loop), 116
+// for a stage of two steps and 53 for a row. That is 3.1 a weight and 0.4 more where a row is 4096
+// columns. The device has 5.4 issue slots and 2.7 integer slots for each weight that its memory
+// delivers (3.1 TB/s, 4.5 bits a weight). With 32 warps a multiprocessor and a stage of each under
+// way 72 KiB are asked for; 3.1 TB/s times 0.8 us need 19 KiB. The kernel is launched early, and
+// has asked for its first weights by the time the one before ends.
 #include <cstddef>
 
 #include "io/base.h"
@@ -30,13 +31,16 @@ constexpr uint32_t kWarps = kThreads / kWarpThreads;
 // Blocks of a multiprocessor: few enough that the sums of the tokens fit the registers.
 constexpr uint32_t BlocksOf(uint32_t tokens) { return tokens == 1 ? 8 : 5; }
 
-// As many stages as about 4.5 KiB of shared memory a warp hold, of which one is in use.
-constexpr uint32_t StagesOf(uint32_t step_bytes) {
-  const uint32_t stages = 4672 / StageBytes(step_bytes);
-  return stages < 3 ? 3 : stages > 6 ? 6 : stages;
-}
+// A stage of the ring holds two steps where they are small, which halves the cost of the ring, and
+// as many stages as 5 KiB of shared memory a warp hold, of which one is in use.
 template <DType kDType>
-using StreamOf = RowStream<Format<kDType>::kStepBytes, StagesOf(Format<kDType>::kStepBytes)>;
+struct Ring {
+  static constexpr uint32_t kStepBytes = Format<kDType>::kStepBytes;
+  static constexpr uint32_t kSteps = kStepBytes <= 1200 ? 2 : 1;
+  static constexpr uint32_t kFitting = 5200 / StageBytes(kSteps * kStepBytes);
+  static constexpr uint32_t kStages = kFitting < 2 ? 2 : kFitting > 6 ? 6 : kFitting;
+  using Stream = RowStream<kSteps * kStepBytes, kStages>;
+};
 
 struct MatVecArgs {
   MatMulArgs matmul;
@@ -46,7 +50,7 @@ struct MatVecArgs {
 
 template <typename T>
 WEIR_DEVICE T LoadAt(const void* base, uint32_t offset) {
-  return LoadCached(reinterpret_cast<const T*>(static_cast<const uint8_t*>(base) + offset));
+  return Load(reinterpret_cast<const T*>(static_cast<const uint8_t*>(base) + offset));
 }
 
 // The exact product of a quarter's 16 columns with a token's two planes, kPlaneBase * high + low.
@@ -111,7 +115,9 @@ template <DType kDType, uint32_t kTokens>
 WEIR_KERNEL(kThreads, BlocksOf(kTokens))
 void MatVecKernel(MatVecArgs args) {
   using F = Format<kDType>;
-  using RingStream = StreamOf<kDType>;
+  using RingStream = typename Ring<kDType>::Stream;
+  constexpr uint32_t kStageColumns = Ring<kDType>::kSteps * kStepColumns;
+  LetNextBegin();
   const MatMulArgs& m = args.matmul;
   const uint32_t lane = LaneIndex();
   const uint32_t first_row = BlockX() * kWarps + WarpIndex();
@@ -119,17 +125,20 @@ void MatVecKernel(MatVecArgs args) {
   const WeightBytes weight = {m.weight, m.weight + uint64_t{m.rows} * args.row_bytes};
   RingStream stream(weight, args.row_bytes, m.rows, first_row, stride,
                     DynamicShared() + WarpIndex() * RingStream::kBytes);
+  WaitForPrevious();  // weights are under way by now
   const auto* const lane_line = reinterpret_cast<const CudaQuantizedLine*>(m.quantized) + lane / 2;
   const uint32_t lane_column = kQuarterColumns * QuarterOf<F>(lane, 0);
   for (uint32_t row = first_row; row < m.rows; row += stride) {
     const uint32_t skip = Misalignment(m.weight + uint64_t{row} * args.row_bytes);
     float sums[kTokens] = {};
     const CudaQuantizedLine* line = lane_line;
-    for (uint32_t first = 0; first < m.columns; first += kStepColumns) {
-      const SharedBytes bytes = {stream.Next(), skip};
+    for (uint32_t first = 0; first < m.columns; first += kStageColumns) {
+      SharedBytes bytes = {stream.Next(), skip};
+      const uint32_t end = m.columns - first < kStageColumns ? m.columns : first + kStageColumns;
       // Of 32 columns all or none are there. Beyond the row lies garbage, and no activation.
-      if (first + lane_column < m.columns) {
-        const bool all = F::kBlockColumns == kSuperBlock || first + lane_column + 32 < m.columns;
+      WEIR_NO_UNROLL
+      for (uint32_t column = first + lane_column; column < end; column += kStepColumns) {
+        const bool all = F::kBlockColumns == kSuperBlock || column + 32 < m.columns;
         WeightUnit unit;
         LoadUnit<kDType>(bytes, lane, &unit);
         const CudaQuantizedLine* token = line;
@@ -140,8 +149,9 @@ void MatVecKernel(MatVecArgs args) {
           if (all) sums[t] = AddQuarters<kDType>(sums[t], unit, 2, token, lane % 2);
           token += args.token_lines;
         }
+        bytes = bytes + F::kStepBytes;
+        line += kStepColumns / CudaQuantizedLine::kColumns;
       }
-      line += kStepColumns / CudaQuantizedLine::kColumns;
     }
     float mine = 0;
     WEIR_UNROLL
@@ -160,7 +170,8 @@ void LaunchMatVec(CudaStream& stream, const MatVecArgs& args) {
   const uint64_t most = uint64_t{stream.multiprocessors()} * BlocksOf(kTokens);
   shape.blocks_x = static_cast<uint32_t>(needed < most ? needed : most);
   shape.threads = kThreads;
-  shape.shared_bytes = kWarps * StreamOf<kDType>::kBytes;
+  shape.early = true;
+  shape.shared_bytes = kWarps * Ring<kDType>::Stream::kBytes;
   Launch(stream, shape, MatVecKernel<kDType, kTokens>, args);
 }
 

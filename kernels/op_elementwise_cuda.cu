@@ -16,6 +16,7 @@ LaunchShape ElementShape(uint32_t tokens, uint32_t columns) {
   shape.blocks_x = static_cast<uint32_t>(CeilDiv(columns, kThreads));
   shape.blocks_y = tokens < 65535 ? tokens : 65535;
   shape.threads = kThreads;
+  shape.early = true;
   return shape;
 }
 
@@ -32,6 +33,8 @@ WEIR_DEVICE float Activate(float gate, GateActivation activation) {
 }
 
 WEIR_KERNEL(kThreads, 1) void GateKernel(GatedActivationArgs args) {
+  LetNextBegin();
+  WaitForPrevious();
   const uint32_t c = ColumnOfThread();
   if (c >= args.columns) return;
   for (uint64_t t = BlockY(); t < args.tokens; t += BlockCountY()) {
@@ -42,6 +45,8 @@ WEIR_KERNEL(kThreads, 1) void GateKernel(GatedActivationArgs args) {
 }
 
 WEIR_KERNEL(kThreads, 1) void AddKernel(AddArgs args) {
+  LetNextBegin();
+  WaitForPrevious();
   const uint32_t c = ColumnOfThread();
   if (c >= args.columns) return;
   for (uint64_t t = BlockY(); t < args.tokens; t += BlockCountY()) {
@@ -50,6 +55,8 @@ WEIR_KERNEL(kThreads, 1) void AddKernel(AddArgs args) {
 }
 
 WEIR_KERNEL(kThreads, 1) void CapKernel(SoftCapArgs args) {
+  LetNextBegin();
+  WaitForPrevious();
   const uint32_t c = ColumnOfThread();
   if (c >= args.columns) return;
   for (uint64_t t = BlockY(); t < args.tokens; t += BlockCountY()) {

@@ -25,7 +25,7 @@ void MultiplyDecoded(CudaStream& stream, const MatMulArgs& args) {
     DequantizeToFloats(
         stream, {args.dtype, args.weight + r * row_bytes, tile.rows, args.columns, stride, 1.0f},
         reinterpret_cast<float*>(stream.scratch()));
-    MatVecFloat(stream, tile);
+    MatVecFloat(stream, tile, false);
   }
 }
 
@@ -40,7 +40,7 @@ void MatMulCuda(CudaStream& stream, const MatMulArgs& args) {
   if (args.tokens > kMatVecTokens) return MatMulByGemm(stream, args);
   if (args.quantized != nullptr) return MatVecQuantized(stream, args);
   if (UsesQuantizedActivations(args.dtype)) return MultiplyDecoded(stream, args);
-  MatVecFloat(stream, args);
+  MatVecFloat(stream, args, true);
 }
 
 }  // namespace weir::WEIR_CUDA_NAMESPACE

@@ -20,6 +20,8 @@ WEIR_DEVICE float BlockSum(float value) {
 }
 
 WEIR_KERNEL(kMostThreads, 1) void NormKernel(RmsNormArgs args) {
+  LetNextBegin();
+  WaitForPrevious();
   const uint64_t token = BlockX() / args.groups;
   const uint64_t column = uint64_t{BlockX() % args.groups} * args.columns;
   const float* const input = args.input + token * args.input_stride + column;
@@ -47,6 +49,7 @@ void RmsNormCuda(CudaStream& stream, const RmsNormArgs& args) {
   shape.blocks_x = args.tokens * args.groups;
   // The order of the sum depends on the threads, and they on the columns alone.
   shape.threads = args.columns >= 2048 ? kMostThreads : args.columns >= 512 ? 256 : kWarpThreads;
+  shape.early = true;
   Launch(stream, shape, NormKernel, args);
 }
 

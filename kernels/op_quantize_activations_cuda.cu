@@ -23,6 +23,8 @@ WEIR_DEVICE uint32_t WarpMax(uint32_t value) {
 // As on the CPU: magnitudes are compared as integers, so that a NaN counts as the largest and
 // reaches the output through the scale; a group whose largest is below 2^-100 becomes zero.
 WEIR_KERNEL(kThreads, 1) void QuantizeKernel(QuantizeActivationsArgs args) {
+  LetNextBegin();
+  WaitForPrevious();
   const uint32_t g = BlockX() * kWarps + WarpIndex();
   if (g >= args.columns / 32) return;
   const int32_t most = args.format == ActivationFormat::kQ16 ? kMaxQ16 : kMaxQ8;
@@ -58,6 +60,7 @@ void QuantizeActivationsCuda(CudaStream& stream, const QuantizeActivationsArgs& 
   shape.blocks_x = static_cast<uint32_t>(CeilDiv(args.columns / 32, kWarps));
   shape.blocks_y = args.tokens < 65535 ? args.tokens : 65535;
   shape.threads = kThreads;
+  shape.early = true;
   Launch(stream, shape, QuantizeKernel, args);
 }
 

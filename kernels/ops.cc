@@ -36,6 +36,9 @@ void Rope(Stream& stream, const RopeArgs& args) { Dispatch(stream, args, RopeCpu
 void StoreKv(Stream& stream, const StoreKvArgs& args) {
   Dispatch(stream, args, StoreKvCpu, &CudaOps::store_kv);
 }
+void PrepareAttention(Stream& stream, const PrepareAttentionArgs& args) {
+  Dispatch(stream, args, PrepareAttentionCpu, &CudaOps::prepare_attention);
+}
 void Attention(Stream& stream, const AttentionArgs& args) {
   Dispatch(stream, args, AttentionCpu, &CudaOps::attention);
 }
@@ -45,6 +48,9 @@ void GatedActivation(Stream& stream, const GatedActivationArgs& args) {
 void Add(Stream& stream, const AddArgs& args) { Dispatch(stream, args, AddCpu, &CudaOps::add); }
 void SoftCap(Stream& stream, const SoftCapArgs& args) {
   Dispatch(stream, args, SoftCapCpu, &CudaOps::soft_cap);
+}
+void TopLogits(Stream& stream, const TopLogitsArgs& args) {
+  Dispatch(stream, args, TopLogitsCpu, &CudaOps::top_logits);
 }
 
 }  // namespace weir

@@ -5,7 +5,9 @@
 // Shapes are written [slowest, ..., fastest]; rows are contiguous unless a stride is given. T is
 // the number of tokens in the call. Activations are float32. Every op is deterministic: the result
 // does not depend on the number of threads, nor a token's result on the T of the call it came in
-// (each output element sums in one fixed order), nor on how a weight was cut into row pieces.
+// (each output element sums in one fixed order), nor on how a weight was cut into row pieces. On a
+// CUDA device that holds of MatMul up to 8 tokens; products of more go through float16, and there a
+// token's result may depend on T and on the pieces, but equal calls give equal results.
 #ifndef WEIR_KERNELS_OPS_H_
 #define WEIR_KERNELS_OPS_H_
 
@@ -19,7 +21,7 @@ namespace weir {
 // ---- activations for matrix products ------------------------------------------------------------
 
 enum class ActivationFormat : uint8_t {
-  kF32,  // weights are dequantised to float32 and multiplied in float32
+  kF32,  // weights are dequantised to float32 and multiplied in float32 (but see MatMul)
   kQ16,  // weights in blocks: activations quantised to 16 bits in groups of 32, integer products
   kQ8,   // the same with 8 bits: less work for prompts, and an error that logits show
 };
@@ -42,6 +44,9 @@ void QuantizeActivations(Stream& stream, const QuantizeActivationsArgs& args);
 // ---- output[t, r] = sum_c input[t, c] * weight[r, c] + bias[r]
 // -------------------------------------
 
+// On a CUDA device a product of more than 8 tokens rounds both factors to float16 after scaling
+// each row and token by its own power of two, whatever the formats, and sums in float32: relative
+// to the sum of |input * weight|, an error of at most 2^-10 and 2^-24 for each column.
 struct MatMulArgs {
   // Exactly one of the two inputs. `quantized` only for block formats (float weights are always
   // multiplied in float32): ask UsesQuantizedActivations.
@@ -150,10 +155,38 @@ struct StoreKvArgs {
 };
 void StoreKv(Stream& stream, const StoreKvArgs& args);
 
+// All that lies between the projections and attention: RmsNorm of each query and key head where
+// there are weights for it, Rope of both, StoreKv. The same results as those ops, on a CUDA device
+// in one launch, for heads of at most 256 columns.
+struct PrepareAttentionArgs {
+  float* queries;           // [T, heads, key_columns], in place
+  float* keys;              // [T, kv_heads, key_columns]; what it holds afterwards is unspecified
+  const float* values;      // [T, kv_heads, value_columns]
+  uint64_t stride;          // of all three, floats from token to token
+  const float* query_norm;  // [key_columns], or null: no norm
+  const float* key_norm;    // likewise
+  float norm_epsilon;
+  const float* inverse_frequency;  // [rotary_columns / 2]
+  uint32_t rotary_columns;
+  float magnitude;
+  RopeLayout rope;
+  uint8_t* const* pages;
+  const int32_t* positions;  // [T]
+  uint32_t tokens;
+  uint32_t heads;
+  KvLayout layout;
+};
+void PrepareAttention(Stream& stream, const PrepareAttentionArgs& args);
+
 // Causal attention over the pages with an online softmax: token t attends to positions p with
 // max(0, positions[t] - window + 1) <= p <= positions[t] (window 0: from 0). Scores are scaled,
 // then, if soft_cap > 0, soft_cap * tanh(score / soft_cap). Query head h reads KV head h / (heads /
 // kv_heads).
+//
+// On a CUDA device: positions ascend by one, pages begin at multiples of 16 bytes, heads have at
+// most 256 columns, and a token's result depends on the T of its call in so far as one of at most 8
+// tokens weights values more exactly than a longer one (kernels/attention_block_cuda.h). Up to 8,
+// it does not.
 struct AttentionArgs {
   const float* queries;  // [T, heads, key_columns] at queries_stride
   uint64_t queries_stride;
@@ -167,6 +200,9 @@ struct AttentionArgs {
   float scale;
   float soft_cap;   // 0: none
   uint32_t window;  // 0: none
+  // Above all positions: a CUDA device, which alone looks at it, launches enough blocks for so
+  // many, so that one recorded launch can serve many positions. Results do not depend on it.
+  uint32_t positions_end = 0;
 };
 void Attention(Stream& stream, const AttentionArgs& args);
 
@@ -208,6 +244,23 @@ struct SoftCapArgs {
   float cap;  // > 0
 };
 void SoftCap(Stream& stream, const SoftCapArgs& args);
+
+// ---- the largest logits
+// -------------------------------------------------------------------------------
+
+// The k largest of each row, the largest first, equals by ascending id; what is not a number is
+// the lowest finite float. In this order the sampler (engine/sampler.h) takes them.
+constexpr uint32_t kMaxTopLogits = 256;
+struct TopLogitsArgs {
+  const float* logits;  // [rows, vocabulary] at `stride` floats
+  uint64_t stride;
+  float* values;  // [rows, k]
+  int32_t* ids;   // [rows, k]
+  uint32_t rows;
+  uint32_t vocabulary;
+  uint32_t k;  // 1 to the lesser of vocabulary and kMaxTopLogits
+};
+void TopLogits(Stream& stream, const TopLogitsArgs& args);
 
 }  // namespace weir
 

@@ -18,10 +18,12 @@ void EmbedRowsCpu(CpuStream& stream, const EmbedRowsArgs& args);
 void RmsNormCpu(CpuStream& stream, const RmsNormArgs& args);
 void RopeCpu(CpuStream& stream, const RopeArgs& args);
 void StoreKvCpu(CpuStream& stream, const StoreKvArgs& args);
+void PrepareAttentionCpu(CpuStream& stream, const PrepareAttentionArgs& args);
 void AttentionCpu(CpuStream& stream, const AttentionArgs& args);
 void GatedActivationCpu(CpuStream& stream, const GatedActivationArgs& args);
 void AddCpu(CpuStream& stream, const AddArgs& args);
 void SoftCapCpu(CpuStream& stream, const SoftCapArgs& args);
+void TopLogitsCpu(CpuStream& stream, const TopLogitsArgs& args);
 
 // A worker's part of `count` equal items: [begin, end). When the whole is smaller than
 // `least_elements` (items of item_elements each), worker 0 gets everything: sharing would cost more

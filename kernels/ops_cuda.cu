@@ -8,12 +8,15 @@ const CudaOps& Ops() {
       .mat_mul = &MatMulCuda,
       .embed_rows = &EmbedRowsCuda,
       .rms_norm = &RmsNormCuda,
-      .rope = nullptr,
-      .store_kv = nullptr,
-      .attention = nullptr,
+      .rope = &RopeCuda,
+      .store_kv = &StoreKvCuda,
+      .prepare_attention = &PrepareAttentionCuda,
+      .attention = &AttentionCuda,
       .gated_activation = &GatedActivationCuda,
       .add = &AddCuda,
       .soft_cap = &SoftCapCuda,
+      .top_logits = &TopLogitsCuda,
+      .read_bytes = &ReadBytesCuda,
   };
   return kOps;
 }

@@ -14,10 +14,13 @@ void EmbedRowsCuda(CudaStream& stream, const EmbedRowsArgs& args);
 void RmsNormCuda(CudaStream& stream, const RmsNormArgs& args);
 void RopeCuda(CudaStream& stream, const RopeArgs& args);
 void StoreKvCuda(CudaStream& stream, const StoreKvArgs& args);
+void PrepareAttentionCuda(CudaStream& stream, const PrepareAttentionArgs& args);
 void AttentionCuda(CudaStream& stream, const AttentionArgs& args);
 void GatedActivationCuda(CudaStream& stream, const GatedActivationArgs& args);
 void AddCuda(CudaStream& stream, const AddArgs& args);
 void SoftCapCuda(CudaStream& stream, const SoftCapArgs& args);
+void TopLogitsCuda(CudaStream& stream, const TopLogitsArgs& args);
+void ReadBytesCuda(CudaStream& stream, const ReadBytesArgs& args);
 
 // All of the above, for CudaStream::ops.
 const CudaOps& Ops();

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <map>
 #include <numeric>
 #include <random>
@@ -232,6 +233,65 @@ TEST(Sampler, WhatIsNoNumberIsLeastLikely) {
   Sampler sampler({.temperature = 1}, 2);
   const TokenId token = sampler.Sample(std::vector<float>{nan, nan}, {});
   EXPECT_TRUE(token == 0 || token == 1) << token;
+}
+
+// A row as TopLogits of kernels/ops.h gives it: NaN as the lowest, equals by id.
+struct Top {
+  std::vector<float> values;
+  std::vector<TokenId> ids;
+};
+Top TopOf(const std::vector<float>& logits, uint32_t k) {
+  std::vector<float> ordered = logits;
+  for (float& logit : ordered) {
+    if (std::isnan(logit)) logit = std::numeric_limits<float>::lowest();
+  }
+  Top top;
+  top.ids = Sorted(ordered);
+  top.ids.resize(k);
+  for (const TokenId id : top.ids) top.values.push_back(ordered[static_cast<size_t>(id)]);
+  return top;
+}
+
+TEST(Sampler, TheLargestLogitsAreEnough) {
+  const std::vector<SamplerOptions> variants = {
+      {.temperature = 0},
+      {.temperature = 0, .top_k = 0, .repeat_penalty = 2, .repeat_last_n = 0},
+      {.temperature = 0.8f, .top_k = 40, .top_p = 0.95f, .min_p = 0.05f},
+      {.temperature = 1.5f, .top_k = 1, .top_p = 1, .min_p = 0},
+      {.temperature = 3, .top_k = 256, .top_p = 0.99f, .min_p = 0},
+      {.temperature = 1, .top_k = 1000, .top_p = 1, .min_p = 0.001f},  // more than there are
+  };
+  for (size_t variant = 0; variant < variants.size(); ++variant) {
+    for (uint64_t seed = 1; seed <= 30; ++seed) {
+      SCOPED_TRACE(testing::Message() << "variant " << variant << " seed " << seed);
+      SamplerOptions options = variants[variant];
+      options.seed = seed;
+      const uint32_t vocabulary = options.top_k == 1000 ? 200 : 2000;
+      Sampler whole(options, vocabulary);
+      Sampler top(options, vocabulary);
+      ASSERT_GT(top.candidates(), 0u);
+      for (uint64_t step = 0; step < 20; ++step) {
+        std::vector<float> logits = SomeLogits(vocabulary, seed * 100 + step);
+        std::mt19937_64 random(step);
+        for (float& logit : logits) {
+          if (step % 2 == 1) logit = std::round(logit);  // ties
+          if (step % 4 >= 2 && random() % 8 == 0) logit = std::nanf("");
+        }
+        if (step == 19) logits[0] = std::nanf("");
+        const Top largest = TopOf(logits, top.candidates());
+        ASSERT_EQ(top.SampleTop(largest.values, largest.ids), whole.Sample(logits, {}));
+      }
+    }
+  }
+}
+
+TEST(Sampler, SaysWhenAllLogitsAreNeeded) {
+  EXPECT_EQ(Sampler({.temperature = 0, .repeat_penalty = 1.1f}, 1000).candidates(), 0u);
+  EXPECT_EQ(Sampler({.top_k = 0}, 1000).candidates(), 0u);
+  EXPECT_EQ(Sampler({.top_k = 257}, 1000).candidates(), 0u);
+  EXPECT_EQ(Sampler({.top_k = 256}, 1000).candidates(), 256u);
+  EXPECT_EQ(Sampler({.top_k = 257}, 100).candidates(), 100u);
+  EXPECT_EQ(Sampler({.temperature = 0, .top_k = 0}, 1000).candidates(), 1u);
 }
 
 TEST(Sampler, OptionsOutOfRangeAreRefusedByName) {

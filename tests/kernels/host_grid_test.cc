@@ -218,6 +218,17 @@ TEST(HostGridDeathTest, CopiesNeverWaitedFor) {
                "copies not waited for");
 }
 
+TEST(HostGridDeathTest, EarlyThreadThatDoesNotWait) {
+  LaunchShape shape = Shape(1, 32);
+  shape.early = true;
+  RunGrid(shape, [] { WaitForPrevious(); });
+  EXPECT_DEATH(RunGrid(shape,
+                       [] {
+                         if (ThreadIndex() > 0) WaitForPrevious();
+                       }),
+               "did not wait");
+}
+
 TEST(HostGridDeathTest, BeyondSharedMemory) {
   // The address sanitizer says so at the store.
   EXPECT_DEATH(RunGrid(Shape(1, 32, 64), [] { DynamicShared()[64 + ThreadIndex()] = 1; }),

@@ -1,11 +1,16 @@
-// StoreKv and Attention.
+// Attention on every device.
 //
-// Tolerance of attention, u = 2^-24: a score is off by d <= (columns + 6) u max|scale q.k| from its
-// sum and scaling, and a soft cap's tanh (4 ulp) and division add 12 u cap. A weight exp(score -
-// max) is then off by 2 d and a few u, relatively, and so are the sums of n weights and weighted
-// values by n u: |error| <= (4 d + 2 (n + 16) u) sum weight |value|.
+// Tolerance, u = 2^-24: a score is off by d <= s u max|scale q.k| from its sum and scaling, and a
+// soft cap's tanh (4 ulp) and division add 12 u cap. A weight exp(score - max) is then off by 2 d
+// and by w, relatively, and so are the sums of n weights and weighted values by a n u:
+// |error| <= (4 d + 2 w + 2 a (n + 16) u) sum weight |value|.
+//   CPU: s = columns + 6, a = 1; w is a few u, counted with n.
+//   CUDA (kernels/attention_block_cuda.h): twice as many products to a score, and matrix units that
+//   cut sums off rather than round them (2 u): s = 4 columns + 14, a = 2. w is 2^-22 for up to 8
+//   tokens, 2^-11 for more.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <memory>
 #include <string>
@@ -14,10 +19,12 @@
 #include "kernels/isa.h"
 #include "kernels/ops.h"
 #include "tests/kernels/op_reference_helper.h"
-#include "tests/kernels/reference_helper.h"
+#include "tests/kernels/op_runner_helper.h"
 
 namespace weir {
 namespace {
+
+constexpr uint32_t kFewTokens = 8;  // of which CUDA's kernels weight values more exactly
 
 struct Case {
   KvLayout layout;
@@ -41,7 +48,18 @@ const Case kCases[] = {
     {{16, 1, 64, 64}, 71, 30, 3, 0, 30},       // more heads than rows of a workspace
     {{16, 2, 576, 512}, 4, 130, 5, 0, 0},      // wide heads: a workspace of fewer rows
     {{100, 1, 80, 80}, 2, 2100, 2, 1, 0},      // a window of one
+    {{64, 1, 64, 64}, 4, 4000, 1, 0, 0},       // a long past
+    {{64, 1, 32, 32}, 8, 3000, 40, 0, 0},      // the same for a prompt
+    {{64, 2, 80, 80}, 8, 250, 8, 0, 0},        // rows in several tiles, over the end of a split
+    {{64, 1, 64, 48}, 5, 700, 7, 300, 20},     // keys wider than values, a window over splits
+    {{64, 1, 256, 256}, 2, 40, 33, 30, 0},     // wide heads, a prompt in windows over pages
+    {{64, 2, 128, 128}, 14, 120, 16, 0, 0},    // groups that tiles of rows cut
+    {{64, 1, 16, 72}, 1, 2000, 12, 1100, 0},   // a window over the splits of a prompt
 };
+
+bool Supports(const std::string& device, const Case& c) {
+  return device == "Cpu" || (c.layout.key_columns <= 256 && c.layout.value_columns <= 256);
+}
 
 struct Problem {
   Problem(const Case& c, uint64_t seed) : pages(c.layout, c.first_position + c.tokens, seed) {
@@ -50,21 +68,40 @@ struct Problem {
     args.output_stride = c.heads * c.layout.value_columns + 5;
     queries = RandomFloats(c.tokens * args.queries_stride, seed + 2, 3.0f);
     for (uint32_t t = 0; t < c.tokens; ++t) positions.push_back(c.first_position + t);
-    args.queries = queries.data();
-    args.pages = pages.table();
-    args.positions = positions.data();
     args.tokens = c.tokens;
     args.heads = c.heads;
     args.layout = c.layout;
     args.scale = 1.0f / std::sqrt(static_cast<float>(c.layout.key_columns));
     args.soft_cap = c.soft_cap;
     args.window = c.window;
+    args.positions_end = c.first_position + c.tokens;
   }
-  std::vector<float> Run(uint32_t threads, const std::string& isa) {
-    std::vector<float> output(args.tokens * args.output_stride, -7.0f);
-    args.output = output.data();
-    RunOnCpu(threads, isa, [this](Stream& stream) { Attention(stream, args); });
-    return output;
+  // Of `tokens` tokens, the first of them `first`, in one call.
+  std::vector<float> Run(OpRunner& runner, uint32_t first, uint32_t tokens) const {
+    const std::vector<float> old(tokens * args.output_stride, -7.0f);
+    float* const output = runner.Upload(old);
+    const uint8_t* const memory = runner.Upload(pages.memory());
+    std::vector<uint8_t*> table;
+    for (uint64_t offset : pages.offsets()) table.push_back(const_cast<uint8_t*>(memory + offset));
+    AttentionArgs call = args;
+    call.queries = runner.Upload(queries) + first * args.queries_stride;
+    call.pages = runner.Upload(table);
+    call.positions = runner.Upload(positions) + first;
+    call.output = output;
+    call.tokens = tokens;
+    Attention(runner.stream(), call);
+    return runner.Download(output, old.size());
+  }
+  std::vector<float> Run(const std::string& device, uint32_t threads = 2,
+                         const std::string& isa = "") const {
+    return Run(*MakeOpRunner(device, threads, isa), 0, args.tokens);
+  }
+  // With what the reference looks at.
+  AttentionArgs HostArgs() const {
+    AttentionArgs host = args;
+    host.queries = queries.data();
+    host.positions = positions.data();
+    return host;
   }
 
   ReferencePages pages;
@@ -73,16 +110,25 @@ struct Problem {
   AttentionArgs args = {};
 };
 
-void ExpectMatchesReference(const Problem& problem, const std::vector<float>& output) {
-  const AttentionArgs& args = problem.args;
+double Tolerance(const std::string& device, const AttentionArgs& args,
+                 const ReferenceAttentionRow& row) {
+  const bool cpu = device == "Cpu";
+  const double score_roundings =
+      cpu ? args.layout.key_columns + 6 : 4 * args.layout.key_columns + 14;
+  const double score_error =
+      (score_roundings * row.score_magnitude + 12 * args.soft_cap) * kUnitRoundoff;
+  const double weight_error = cpu ? 0 : std::ldexp(1.0, args.tokens <= kFewTokens ? -22 : -11);
+  return 4 * score_error + 2 * weight_error + (cpu ? 2 : 4) * (row.positions + 16) * kUnitRoundoff;
+}
+
+void ExpectMatchesReference(const std::string& device, const Problem& problem,
+                            const std::vector<float>& output) {
+  const AttentionArgs args = problem.HostArgs();
   const uint32_t columns = args.layout.value_columns;
   for (uint32_t t = 0; t < args.tokens; ++t) {
     for (uint32_t h = 0; h < args.heads; ++h) {
       const ReferenceAttentionRow row = ReferenceAttention(args, problem.pages, t, h);
-      const double score_error =
-          ((args.layout.key_columns + 6) * row.score_magnitude + 12 * args.soft_cap) *
-          kUnitRoundoff;
-      const double relative = 4 * score_error + 2 * (row.positions + 16) * kUnitRoundoff;
+      const double relative = Tolerance(device, args, row);
       for (uint32_t c = 0; c < columns; ++c) {
         ASSERT_NEAR(output[t * args.output_stride + h * columns + c], row.output[c],
                     relative * row.magnitude[c])
@@ -95,32 +141,44 @@ void ExpectMatchesReference(const Problem& problem, const std::vector<float>& ou
   }
 }
 
-TEST(AttentionTest, MatchesReferenceOnEveryIsaAndThreadCount) {
+using AttentionTest = OpTest;
+WEIR_ON_EVERY_DEVICE(AttentionTest);
+
+TEST_P(AttentionTest, MatchesReference) {
   for (size_t i = 0; i < std::size(kCases); ++i) {
-    Problem problem(kCases[i], 100 + i);
+    if (!Supports(GetParam(), kCases[i])) continue;
+    SCOPED_TRACE(testing::Message() << "case " << i << " seed " << 100 + i);
+    const Problem problem(kCases[i], 100 + i);
+    ExpectMatchesReference(GetParam(), problem, problem.Run(GetParam()));
+  }
+}
+
+TEST(AttentionCpuTest, MatchesReferenceOnEveryIsaAndThreadCount) {
+  for (size_t i = 0; i < std::size(kCases); ++i) {
+    const Problem problem(kCases[i], 100 + i);
     for (const std::string& isa : SupportedIsas()) {
       SCOPED_TRACE(testing::Message() << "case " << i << " isa " << isa << " seed " << 100 + i);
-      const std::vector<float> output = problem.Run(1, isa);
-      ExpectMatchesReference(problem, output);
+      const std::vector<float> output = problem.Run("Cpu", 1, isa);
+      ExpectMatchesReference("Cpu", problem, output);
       for (uint32_t threads : {2, 3, 8}) {
-        ASSERT_EQ(problem.Run(threads, isa), output) << threads << " threads";
+        ASSERT_EQ(problem.Run("Cpu", threads, isa), output) << threads << " threads";
       }
     }
   }
 }
 
-TEST(AttentionTest, TokenAloneEqualsTokenInBatch) {
+// On the CPU of all calls, on CUDA of those of a kind.
+TEST_P(AttentionTest, TokenAloneEqualsTokenInBatch) {
   for (size_t i = 0; i < std::size(kCases); ++i) {
-    Problem batch(kCases[i], 200 + i);
-    const std::vector<float> together = batch.Run(2, "");
-    const uint64_t stride = batch.args.output_stride;
-    for (uint32_t t = 0; t < kCases[i].tokens; t += 1 + kCases[i].tokens / 7) {
-      Problem alone(kCases[i], 200 + i);
-      alone.args.queries += t * alone.args.queries_stride;
-      alone.args.positions += t;
-      alone.args.tokens = 1;
-      for (uint32_t threads : {1, 3}) {
-        const std::vector<float> single = alone.Run(threads, "");
+    if (!Supports(GetParam(), kCases[i])) continue;
+    const Problem problem(kCases[i], 200 + i);
+    const bool cpu = GetParam() == "Cpu";
+    const uint32_t batch = cpu ? kCases[i].tokens : std::min(kFewTokens, kCases[i].tokens);
+    const uint64_t stride = problem.args.output_stride;
+    const std::vector<float> together = problem.Run(*MakeOpRunner(GetParam()), 0, batch);
+    for (uint32_t t = 0; t < batch; t += 1 + batch / 7) {
+      for (uint32_t threads : cpu ? std::vector<uint32_t>{1, 3} : std::vector<uint32_t>{1}) {
+        const std::vector<float> single = problem.Run(*MakeOpRunner(GetParam(), threads), t, 1);
         const std::vector<float> expected(together.begin() + t * stride,
                                           together.begin() + (t + 1) * stride);
         ASSERT_EQ(single, expected) << "case " << i << " token " << t << " seed " << 200 + i;
@@ -129,70 +187,69 @@ TEST(AttentionTest, TokenAloneEqualsTokenInBatch) {
   }
 }
 
-// What lies in slots that no token may see must not matter, not even infinities and NaNs.
-TEST(AttentionTest, IgnoresOtherPositions) {
-  const Case c = {{16, 1, 64, 64}, 4, 40, 6, 20, 0};
-  Problem clean(c, 5);
-  const std::vector<float> expected = clean.Run(2, "");
-  Problem dirty(c, 5);
-  for (uint32_t position = 0; position < 48; ++position) {
-    if (position > 20 && position < 46) continue;  // seen: 21 (token 0) to 45
-    uint16_t* const page = reinterpret_cast<uint16_t*>(dirty.pages.table()[position / 16]);
-    for (uint32_t column = 0; column < 64; ++column) {
-      page[position % 16 * 64 + column] = 0x7e00;         // NaN
-      page[(16 + position % 16) * 64 + column] = 0x7c00;  // infinity
+// A prompt in pieces, each of which is longer than what CUDA takes for few tokens.
+TEST_P(AttentionTest, PromptInPiecesEqualsPrompt) {
+  const Case c = {{64, 1, 64, 64}, 3, 1010, 41, 1100, 0};
+  const Problem problem(c, 7);
+  const std::unique_ptr<OpRunner> runner = MakeOpRunner(GetParam());
+  std::vector<float> pieces;
+  for (const uint32_t first : {0, 10, 30}) {
+    const std::vector<float> piece = problem.Run(*runner, first,
+                                                 first == 10  ? 20
+                                                 : first == 0 ? 10
+                                                              : 11);
+    pieces.insert(pieces.end(), piece.begin(), piece.end());
+  }
+  EXPECT_EQ(problem.Run(*runner, 0, 41), pieces);
+}
+
+// Launches are made for positions_end; with a large one, by parts for want of scratch memory.
+TEST_P(AttentionTest, RoomForMorePositionsChangesNothing) {
+  const Case cases[] = {{{64, 4, 64, 64}, 16, 300, 2, 0, 0}, {{64, 2, 64, 64}, 8, 300, 20, 0, 0}};
+  for (const Case& c : cases) {
+    Problem problem(c, 8);
+    const std::vector<float> expected = problem.Run(GetParam());
+    for (const uint32_t end : {1024u, 131072u}) {
+      problem.args.positions_end = end;
+      EXPECT_EQ(problem.Run(GetParam()), expected) << c.tokens << " tokens, end " << end;
     }
   }
-  EXPECT_EQ(dirty.Run(2, ""), expected);
+  // Splits grow until a tile's records fit: other roundings.
+  Problem problem({{64, 1, 64, 64}, 16, 700, 1, 0, 0}, 9);
+  problem.args.positions_end = 1u << 20;
+  ExpectMatchesReference(GetParam(), problem, problem.Run(GetParam()));
 }
 
-TEST(AttentionTest, LargeScoresDoNotOverflow) {
-  const Case c = {{16, 1, 64, 64}, 2, 100, 1, 0, 0};
-  Problem problem(c, 6);
-  for (float& q : problem.queries) q *= 1000.0f;
-  const std::vector<float> output = problem.Run(1, "");
-  for (float value : output) ASSERT_TRUE(std::isfinite(value));
-  ExpectMatchesReference(problem, output);
-}
-
-class StoreKvTest : public testing::TestWithParam<uint32_t> {};
-
-TEST_P(StoreKvTest, RoundsToNearestEvenIntoItsPages) {
-  const KvLayout layout = {7, 3, 41, 26};
-  const uint32_t kTokens = 160, kFirst = 5, kStride = 200;
-  std::vector<float> keys = RandomFloats(kTokens * kStride, 1);
-  std::vector<float> values = RandomFloats(kTokens * kStride, 2);
-  // Magnitudes over the whole of float16's range and beyond both of its ends; and exact ties.
-  for (size_t i = 0; i < keys.size(); ++i) keys[i] = std::ldexp(keys[i], int(i % 48) - 28);
-  for (size_t i = 0; i < values.size(); i += 3) values[i] = 1.0f + (2 * (i % 512) + 1) / 2048.0f;
-  keys[11] = 65519.9f;
-  keys[12] = -1e30f;
-  std::vector<int32_t> positions;
-  for (uint32_t t = 0; t < kTokens; ++t) positions.push_back(kFirst + t);
-  for (const std::string& isa : SupportedIsas()) {
-    ReferencePages pages(layout, kFirst + kTokens, 3);
-    RunOnCpu(GetParam(), isa, [&](Stream& stream) {
-      StoreKv(stream, {keys.data(), kStride, values.data(), kStride, pages.table(),
-                       positions.data(), kTokens, layout});
-    });
-    for (uint32_t t = 0; t < kTokens; ++t) {
-      for (uint32_t h = 0; h < layout.kv_heads; ++h) {
-        for (uint32_t c = 0; c < layout.key_columns; ++c) {
-          ASSERT_EQ(ReferenceHalf(pages.KeyBits(kFirst + t, h, c)),
-                    ReferenceNearestHalf(keys[t * kStride + h * layout.key_columns + c]));
-        }
-        for (uint32_t c = 0; c < layout.value_columns; ++c) {
-          ASSERT_EQ(ReferenceHalf(pages.ValueBits(kFirst + t, h, c)),
-                    ReferenceNearestHalf(values[t * kStride + h * layout.value_columns + c]));
-        }
+// What lies in slots that no token may see must not matter, not even infinities and NaNs.
+TEST_P(AttentionTest, IgnoresOtherPositions) {
+  for (const uint32_t tokens : {6u, 11u}) {
+    const Case c = {{16, 1, 64, 64}, 4, 46 - tokens, tokens, 20, 0};
+    const Problem clean(c, 5);
+    const std::vector<float> expected = clean.Run(GetParam());
+    Problem dirty(c, 5);
+    const uint32_t first_seen = 46 - tokens - 19;
+    for (uint32_t position = 0; position < 48; ++position) {
+      if (position >= first_seen && position < 46) continue;
+      uint16_t* const page = reinterpret_cast<uint16_t*>(dirty.pages.table()[position / 16]);
+      for (uint32_t column = 0; column < 64; ++column) {
+        page[position % 16 * 64 + column] = 0x7e00;         // NaN
+        page[(16 + position % 16) * 64 + column] = 0x7c00;  // infinity
       }
     }
-    EXPECT_EQ(pages.KeyBits(kFirst - 1, 0, 0), 0x5555) << "a neighbour was overwritten";
-    EXPECT_EQ(pages.ValueBits(kFirst - 1, 2, 25), 0x5555) << "a neighbour was overwritten";
+    EXPECT_EQ(dirty.Run(GetParam()), expected);
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Threads, StoreKvTest, testing::Values(1, 2, 3, 8));
+TEST_P(AttentionTest, ExtremeQueries) {
+  for (const float size : {1000.0f, 1e-20f, 1e20f, 0.0f}) {
+    const Case c = {{16, 1, 64, 64}, 2, 100, 1, 0, 0};
+    Problem problem(c, 6);
+    for (float& q : problem.queries) q *= size;
+    const std::vector<float> output = problem.Run(GetParam());
+    for (float value : output) ASSERT_TRUE(std::isfinite(value)) << size;
+    if (size <= 1000) ExpectMatchesReference(GetParam(), problem, output);
+  }
+}
 
 }  // namespace
 }  // namespace weir

@@ -52,6 +52,18 @@ ReferencePages::ReferencePages(const KvLayout& layout, uint32_t positions, uint6
   for (uint32_t page : order) table_.push_back(memory_.data() + page * page_bytes);
 }
 
+std::vector<uint64_t> ReferencePages::offsets() const {
+  std::vector<uint64_t> offsets;
+  for (const uint8_t* page : table_)
+    offsets.push_back(static_cast<uint64_t>(page - memory_.data()));
+  return offsets;
+}
+
+void ReferencePages::SetMemory(const std::vector<uint8_t>& memory) {
+  ASSERT_EQ(memory.size(), memory_.size());
+  std::copy(memory.begin(), memory.end(), memory_.begin());
+}
+
 uint16_t* ReferencePages::Slot(uint32_t position, uint64_t element) const {
   return reinterpret_cast<uint16_t*>(table_[position / layout_.page_tokens]) + element;
 }

@@ -30,6 +30,10 @@ class ReferencePages {
  public:
   ReferencePages(const KvLayout& layout, uint32_t positions, uint64_t seed);
   uint8_t* const* table() const { return table_.data(); }
+  // All pages and what lies between, and where each page begins: for a copy elsewhere.
+  const std::vector<uint8_t>& memory() const { return memory_; }
+  std::vector<uint64_t> offsets() const;
+  void SetMemory(const std::vector<uint8_t>& memory);  // as long as memory()
   // What a page holds, by the definition of its layout.
   uint16_t KeyBits(uint32_t position, uint32_t kv_head, uint32_t column) const;
   uint16_t ValueBits(uint32_t position, uint32_t kv_head, uint32_t column) const;

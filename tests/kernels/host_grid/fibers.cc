@@ -64,6 +64,7 @@ struct Fiber {
   State state;
   std::vector<Copy> copies;  // not yet done, in order
   uint32_t group;            // of the next copy
+  bool waited;               // for what was enqueued before
 };
 
 // What a warp's lanes exchange. Two buffers: a lane may enter the next collective while others
@@ -100,6 +101,7 @@ class Block {
   std::unique_ptr<uint8_t[]> shared_;
   uint64_t shared_bytes_ = 0;
   const std::function<void()>* run_thread_ = nullptr;
+  bool early_ = false;
   context::fcontext_t scheduler_ = nullptr;
   ThreadPosition position_ = {};  // of the running fiber
 };
@@ -116,8 +118,11 @@ void Block::Main(context::transfer_t transfer) {
   Block* const block = running_block;
   block->scheduler_ = transfer.fctx;
   (*block->run_thread_)();
-  if (!block->running().copies.empty())
-    block->Fail("copies not waited for", block->position_.thread);
+  const uint32_t thread = block->position_.thread;
+  if (block->early_ && !block->running().waited) {
+    block->Fail("an early thread did not wait for what came before", thread);
+  }
+  if (!block->running().copies.empty()) block->Fail("copies not waited for", thread);
   block->Suspend(State::kDone);
 }
 
@@ -184,12 +189,14 @@ void Block::Run(const LaunchShape& shape, uint32_t x, uint32_t y, bool downwards
   memset(shared_.get() + shared_bytes_, kCanary, kCanaryBytes);
   position_ = {0, shape.threads, x, y, shape.blocks_x, shape.blocks_y};
   run_thread_ = &run_thread;
+  early_ = shape.early;
   running_block = this;
   const uint32_t warps = shape.threads / kLanes;
   for (uint32_t i = 0; i < shape.threads; ++i) {
     fibers_[i].resume = context::make_fcontext(stacks_.Top(i), kStackBytes, &Block::Main);
     fibers_[i].state = State::kReady;
     fibers_[i].group = 0;
+    fibers_[i].waited = false;
   }
   for (uint32_t i = 0; i < warps; ++i) warps_[i].arrived = 0;
   for (uint32_t done = 0; done < shape.threads;) {
@@ -211,6 +218,7 @@ void Block::Run(const LaunchShape& shape, uint32_t x, uint32_t y, bool downwards
 }  // namespace
 
 const ThreadPosition& Position() { return running_block->position(); }
+void NoteWaitForPrevious() { running_block->running().waited = true; }
 uint8_t* DynamicSharedMemory() { return running_block->shared(); }
 void WaitForBlock() { running_block->WaitForBlock(); }
 const uint8_t* Exchange(Collective collective, const void* mine, uint32_t bytes) {

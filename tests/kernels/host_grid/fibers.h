@@ -2,7 +2,8 @@
 // fibers with working barriers, shuffles and shared memory (kernels/host_grid.h).
 //
 // Ends the program with a message when threads diverge: one ends while others of its block wait at
-// a barrier, lanes of a warp meet in different collectives, or one misses a collective. Blocks take
+// a barrier, lanes of a warp meet in different collectives, one misses a collective, or an
+// early kernel's thread does not wait for what came before. Blocks take
 // turns to run their threads upwards and downwards, so that a missing barrier shows. Memory beyond
 // the dynamic shared memory is the address sanitizer's to find, and checked after each block.
 #ifndef WEIR_TESTS_KERNELS_HOST_GRID_FIBERS_H_
