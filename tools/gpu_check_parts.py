@@ -7,7 +7,7 @@ import os
 import shutil
 import sys
 
-from gpu_check_setup import GB, ROOT, OutOfTime, Skipped, run_group
+from gpu_check_setup import GB, ROOT, TOOLKIT, OutOfTime, Skipped, run_group
 from measure import MIB, RunFailed, rotated
 
 sys.path.insert(0, str(ROOT / "tests"))
@@ -158,7 +158,7 @@ def run_sanitizer(check, result):
     """compute-sanitizer over the same tests, as far as the time goes."""
     if check.gpu is None:
         raise Skipped("compute-sanitizer needs a GPU")
-    path = os.environ.get("PATH", "") + ":/usr/local/cuda/bin"
+    path = f"{os.environ.get('PATH', '')}:{TOOLKIT}/bin"
     sanitizer = shutil.which("compute-sanitizer", path=path)
     if sanitizer is None:
         raise Skipped("compute-sanitizer is neither on PATH nor in /usr/local/cuda/bin")
