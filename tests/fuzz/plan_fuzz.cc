@@ -1,6 +1,6 @@
 // A plan file from a stranger: parsed, compared with a small program, and when it is accepted,
-// used: two passes on the simulated machine, which checks that nothing leaves its place or its
-// budget.
+// used: passes of all kinds on the simulated machine, with an accelerator where the plan has one,
+// which checks that nothing leaves its place or its budget.
 #include <cstddef>
 #include <cstdint>
 #include <string>
@@ -42,10 +42,18 @@ Program SmallProgram() {
 void UsePlan(const Program& program, const Plan& plan) {
   // A ring of a million slots is within some budgets; here it would only take time.
   if (plan.slots > 1000) return;
+  if (plan.accelerator.has_value() && plan.accelerator->slots > 1000) return;
   SimMachine machine(program, plan, {}, {});
   Scheduler scheduler(program, plan, machine, nullptr, nullptr);
   WEIR_CHECK(scheduler.RunPass({.head = false}, PassSpec{.head = true}).ok());
   WEIR_CHECK(scheduler.RunPass({.head = true}, PassSpec{.head = true}).ok());
+  if (plan.accelerator.has_value()) {  // not what was expected
+    WEIR_CHECK(scheduler.RunPass({.head = true, .wide = true}, PassSpec{.wide = true}).ok());
+    WEIR_CHECK(scheduler.RunPass({.head = true}, std::nullopt).ok());
+    const Ceilings ceilings{
+        .disk_bytes_per_s = 1e9, .compute_bytes_per_s = 1e9, .link_bytes_per_s = 1e9};
+    WEIR_CHECK(PredictPlan(program, plan, ceilings).pass_s >= 0);
+  }
   scheduler.Drain();
   WEIR_CHECK(machine.CheckIdle().ok());
   const absl::StatusOr<Plan> again = ParsePlanJson(PlanToJson(program, plan), "again");

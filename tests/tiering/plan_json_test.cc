@@ -4,8 +4,11 @@
 
 #include <functional>
 #include <string>
+#include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "nlohmann/json.hpp"
+#include "tests/tiering/accelerator_helper.h"
 #include "tests/tiering/synthetic_helper.h"
 #include "tiering/plan.h"
 
@@ -33,9 +36,47 @@ class PlanJsonTest : public testing::Test {
     return Load(document.dump());
   }
 
+  // Each of these, missing or of another kind, is refused.
+  void ExpectEveryFieldMatters(const std::vector<std::string>& pointers) const {
+    const Json bad_values[] = {nullptr,        -1,        1.5, 1e300, "12", true, Json::array(),
+                               Json::object(), UINT64_MAX};
+    for (const std::string& pointer : pointers) {
+      const Json::json_pointer at(pointer);
+      ASSERT_TRUE(Document().contains(at)) << pointer;
+      const std::string field = at.back();
+      EXPECT_FALSE(LoadChanged([&](Json* d) {
+                     Json& parent = (*d)[at.parent_pointer()];
+                     if (parent.is_array()) {
+                       parent.erase(static_cast<size_t>(std::stoi(field)));
+                     } else {
+                       parent.erase(field);
+                     }
+                   }).ok())
+          << pointer;
+      for (const Json& value : bad_values) {
+        const absl::Status status = LoadChanged([&](Json* d) { (*d)[at] = value; });
+        EXPECT_FALSE(status.ok()) << pointer << " = " << value.dump();
+        EXPECT_THAT(std::string(status.message()), HasSubstr("p.json"));
+      }
+    }
+  }
+
   const Program program_ = UniformProgram({.layers = 4, .blocks_per_layer = 2});
-  const Plan plan_ = *MakePlanForResidentShare(program_, 0.5, SmallOverhead());
+  Plan plan_ = *MakePlanForResidentShare(program_, 0.5, SmallOverhead());
 };
+
+void ExpectEqualParts(const AcceleratorPlan& a, const AcceleratorPlan& b) {
+  EXPECT_EQ(a.hbm_budget_bytes, b.hbm_budget_bytes);
+  EXPECT_EQ(a.overhead.small_tensors, b.overhead.small_tensors);
+  EXPECT_EQ(a.overhead.kv, b.overhead.kv);
+  EXPECT_EQ(a.overhead.activations, b.overhead.activations);
+  EXPECT_EQ(a.overhead.inputs, b.overhead.inputs);
+  EXPECT_EQ(a.overhead.scratch, b.overhead.scratch);
+  EXPECT_EQ(a.slots, b.slots);
+  EXPECT_EQ(a.slot_bytes, b.slot_bytes);
+  EXPECT_EQ(a.arena_bytes, b.arena_bytes);
+  EXPECT_EQ(a.in_place_tokens, b.in_place_tokens);
+}
 
 void ExpectEqualPlans(const Plan& a, const Plan& b) {
   EXPECT_EQ(a.fingerprint, b.fingerprint);
@@ -51,6 +92,8 @@ void ExpectEqualPlans(const Plan& a, const Plan& b) {
   EXPECT_EQ(a.slots, b.slots);
   EXPECT_EQ(a.slot_bytes, b.slot_bytes);
   EXPECT_EQ(a.resident_arena_bytes, b.resident_arena_bytes);
+  ASSERT_EQ(a.accelerator.has_value(), b.accelerator.has_value());
+  if (a.accelerator.has_value()) ExpectEqualParts(*a.accelerator, *b.accelerator);
   ASSERT_EQ(a.placements.size(), b.placements.size());
   for (size_t i = 0; i < a.placements.size(); ++i) {
     EXPECT_EQ(a.placements[i].home, b.placements[i].home);
@@ -107,47 +150,27 @@ TEST_F(PlanJsonTest, WhatIsNotAPlanIsRefusedByName) {
 }
 
 TEST_F(PlanJsonTest, EveryFieldThatIsReadMustBeThereAndSound) {
-  const Json bad_values[] = {nullptr,        -1,        1.5, 1e300, "12", true, Json::array(),
-                             Json::object(), UINT64_MAX};
-  for (const char* pointer : {"/weir_plan",
-                              "/fingerprint",
-                              "/dram_budget_bytes",
-                              "/resident_arena_bytes",
-                              "/shape",
-                              "/shape/block_bytes",
-                              "/shape/context_tokens",
-                              "/shape/chunk_tokens",
-                              "/shape/logit_rows",
-                              "/overhead_bytes",
-                              "/overhead_bytes/small_tensors",
-                              "/overhead_bytes/kv",
-                              "/overhead_bytes/activations",
-                              "/overhead_bytes/rows",
-                              "/ring",
-                              "/ring/slots",
-                              "/ring/slot_bytes",
-                              "/blocks",
-                              "/blocks/1",
-                              "/blocks/1/home",
-                              "/blocks/2/arena_offset_bytes"}) {
-    const Json::json_pointer at(pointer);
-    ASSERT_TRUE(Document().contains(at)) << pointer;
-    const std::string field = at.back();
-    EXPECT_FALSE(LoadChanged([&](Json* d) {
-                   Json& parent = (*d)[at.parent_pointer()];
-                   if (parent.is_array()) {
-                     parent.erase(static_cast<size_t>(std::stoi(field)));
-                   } else {
-                     parent.erase(field);
-                   }
-                 }).ok())
-        << pointer;
-    for (const Json& value : bad_values) {
-      const absl::Status status = LoadChanged([&](Json* d) { (*d)[at] = value; });
-      EXPECT_FALSE(status.ok()) << pointer << " = " << value.dump();
-      EXPECT_THAT(std::string(status.message()), HasSubstr("p.json"));
-    }
-  }
+  ExpectEveryFieldMatters({"/weir_plan",
+                           "/fingerprint",
+                           "/dram_budget_bytes",
+                           "/resident_arena_bytes",
+                           "/shape",
+                           "/shape/block_bytes",
+                           "/shape/context_tokens",
+                           "/shape/chunk_tokens",
+                           "/shape/logit_rows",
+                           "/overhead_bytes",
+                           "/overhead_bytes/small_tensors",
+                           "/overhead_bytes/kv",
+                           "/overhead_bytes/activations",
+                           "/overhead_bytes/rows",
+                           "/ring",
+                           "/ring/slots",
+                           "/ring/slot_bytes",
+                           "/blocks",
+                           "/blocks/1",
+                           "/blocks/1/home",
+                           "/blocks/2/arena_offset_bytes"});
 }
 
 TEST_F(PlanJsonTest, RefusesWhatDoesNotFitTogether) {
@@ -205,6 +228,91 @@ TEST_F(PlanJsonTest, GatheredRowsHaveNoHome) {
     (*d)["blocks"][0]["arena_offset_bytes"] = 0;
   });
   EXPECT_THAT(std::string(status.message()), HasSubstr("gathered anew"));
+}
+
+// Of a plan with an accelerator: every home and compute device is in it.
+class PlanJsonAcceleratorTest : public PlanJsonTest {
+ protected:
+  PlanJsonAcceleratorTest() {
+    plan_ = PlanOfShares(program_, {.device = 0.3, .host = 0.5, .cpu = 0.5});
+  }
+  std::string PointerTo(Tier home) const {
+    BlockId id = 0;
+    while (plan_.placements[id].home != home || program_.blocks[id].kind == BlockKind::kRows) ++id;
+    return absl::StrCat("/blocks/", id);
+  }
+};
+
+TEST_F(PlanJsonAcceleratorTest, RoundTrips) {
+  for (uint64_t seed = 0; seed < 100; ++seed) {
+    Dice dice(seed);
+    const Program program = RandomProgram(seed);
+    const Plan plan = RandomAcceleratorPlan(program, &dice);
+    const absl::StatusOr<Plan> again = ParsePlanJson(PlanToJson(program, plan), "p.json");
+    ASSERT_TRUE(again.ok()) << again.status();
+    ExpectEqualPlans(plan, *again);
+    EXPECT_EQ(CheckPlanFits(program, *again, "p.json"), absl::OkStatus());
+  }
+}
+
+TEST_F(PlanJsonAcceleratorTest, DerivedFieldsSayWhatThePlanMeans) {
+  const Json accelerator = Document()["accelerator"];
+  const PlanSummary summary = Summarise(program_, plan_);
+  EXPECT_EQ(accelerator["hbm_bytes"], plan_.accelerator->hbm_bytes());
+  EXPECT_EQ(accelerator["device_payload_bytes"], summary.device_payload_bytes);
+  EXPECT_EQ(accelerator["copied_payload_bytes"], summary.copied_payload_bytes);
+  EXPECT_EQ(accelerator["in_place_payload_bytes"], summary.in_place_payload_bytes);
+  EXPECT_GT(summary.in_place_payload_bytes, 0u);
+  EXPECT_EQ(LoadChanged([](Json* d) { (*d)["accelerator"].erase("hbm_bytes"); }), absl::OkStatus());
+}
+
+TEST_F(PlanJsonAcceleratorTest, EveryFieldThatIsReadMustBeThereAndSound) {
+  ExpectEveryFieldMatters(
+      {"/accelerator/hbm_budget_bytes", "/accelerator/arena_bytes", "/accelerator/in_place_tokens",
+       "/accelerator/overhead_bytes", "/accelerator/overhead_bytes/small_tensors",
+       "/accelerator/overhead_bytes/kv", "/accelerator/overhead_bytes/activations",
+       "/accelerator/overhead_bytes/inputs", "/accelerator/overhead_bytes/scratch",
+       "/accelerator/ring", "/accelerator/ring/slots", "/accelerator/ring/slot_bytes",
+       "/blocks/0/compute", "/blocks/1/compute", PointerTo(Tier::kDevice) + "/arena_offset_bytes",
+       PointerTo(Tier::kDevice) + "/home"});
+  for (const Json& value : {Json(nullptr), Json(1), Json("x"), Json::array(), Json::object()}) {
+    const absl::Status status = LoadChanged([&](Json* d) { (*d)["accelerator"] = value; });
+    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << value.dump();
+  }
+}
+
+TEST_F(PlanJsonAcceleratorTest, RefusesWhatDoesNotFitTogether) {
+  struct Case {
+    std::string pointer;
+    Json value;
+    const char* message;
+  };
+  const AcceleratorPlan& accelerator = *plan_.accelerator;
+  const Case cases[] = {
+      {"/accelerator/hbm_budget_bytes", accelerator.hbm_bytes() - 1, "more than its own budget"},
+      {"/accelerator/overhead_bytes/kv", uint64_t{1} << 47, "more than its own budget"},
+      {"/accelerator/ring/slots", 1, "do not fit together"},
+      {"/accelerator/ring/slots", 1 << 20, "more than its own budget"},
+      {"/accelerator/ring/slots", (1 << 20) + 1, "at most"},
+      {"/accelerator/ring/slot_bytes", accelerator.slot_bytes - 4096, "do not fit together"},
+      {"/accelerator/arena_bytes", accelerator.arena_bytes - 4096, "do not fit together"},
+      {"/accelerator/in_place_tokens", -1, "non-negative"},
+      {PointerTo(Tier::kDevice) + "/compute", "cpu", "cannot reach"},
+      {PointerTo(Tier::kDevice) + "/home", "disk", "device arena"},
+      {PointerTo(Tier::kDevice) + "/home", "host", "arena"},
+      {"/blocks/1/compute", "gpu", "\"cpu\" or \"accelerator\""},
+      {"/blocks/1/home", "moon", "\"disk\", \"host\" or \"device\""},
+      {"/blocks/0/compute", "accelerator", "gathered anew"},
+  };
+  for (const Case& c : cases) {
+    const absl::Status status =
+        LoadChanged([&](Json* d) { (*d)[Json::json_pointer(c.pointer)] = c.value; });
+    EXPECT_FALSE(status.ok()) << c.pointer << " = " << c.value.dump();
+    EXPECT_THAT(std::string(status.message()), HasSubstr(c.message)) << c.pointer;
+  }
+  // Without the object, what needs it is refused.
+  const absl::Status status = LoadChanged([](Json* d) { d->erase("accelerator"); });
+  EXPECT_THAT(std::string(status.message()), HasSubstr("needs an object 'accelerator'"));
 }
 
 TEST_F(PlanJsonTest, RefusesPlansOfOtherPrograms) {

@@ -5,6 +5,7 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "tests/tiering/accelerator_helper.h"
 #include "tests/tiering/synthetic_helper.h"
 
 namespace weir {

@@ -6,8 +6,10 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cmath>
 #include <string>
 
+#include "tests/tiering/accelerator_helper.h"
 #include "tests/tiering/synthetic_helper.h"
 
 namespace weir {
@@ -147,6 +149,54 @@ TEST(SimulateTest, PromptPassesComeFirstAndTakeLonger) {
   EXPECT_NEAR(simulation.pass_ns() / decoding.pass_ns(), 1.0, 0.02);
   options.between_ns = 100'000'000;
   EXPECT_GT(SimulateDecode(program, plan, hardware, {}, options, nullptr).pass_ns(), 99e6);
+}
+
+TEST(SimulateTest, ReportsTheLegsOfAnAccelerator) {
+  const Program program = GroupedProgram(16, 2 << 20);
+  const Plan plan = PlanOfShares(program, {.device = 0.25, .host = 0.75, .cpu = 0.3, .slots = 16});
+  Ceilings ceilings;
+  ceilings.disk_bytes_per_s = 7 * kGB;
+  ceilings.disk_latency_ns = 80'000;
+  ceilings.link_bytes_per_s = 10 * kGB;
+  ceilings.link_latency_ns = 8'000;
+  ceilings.compute_bytes_per_s = 1000 * kGB;
+  ceilings.host_compute_bytes_per_s = 20 * kGB;
+  const auto simulate = [&](const SimulateOptions& options) {
+    SimHardware hardware = SimHardwareFrom(ceilings);
+    hardware.rows_latency_ns = 0;
+    Simulation simulation = SimulateDecode(program, plan, hardware, {}, options, nullptr);
+    EXPECT_EQ(simulation.status, absl::OkStatus());
+    EXPECT_EQ(simulation.violation, absl::OkStatus());
+    return simulation;
+  };
+  const PlanSummary summary = Summarise(program, plan);
+  const Simulation by_link = simulate({.passes = 6});
+  EXPECT_EQ(by_link.bottleneck, "link");
+  EXPECT_EQ(by_link.link_bound_ns,
+            static_cast<int64_t>(std::llround(static_cast<double>(summary.copied_bytes) / 10)));
+  EXPECT_EQ(by_link.bound_ns(), by_link.link_bound_ns);
+  EXPECT_GT(by_link.share_of_bound(), 0.97);
+  EXPECT_GT(by_link.link_busy_ns, by_link.steady_ns * 97 / 100);
+  // What is copied ahead may differ between the first moment and the last.
+  EXPECT_NEAR(static_cast<double>(by_link.link_bytes),
+              6.0 * static_cast<double>(summary.copied_bytes),
+              static_cast<double>(plan.accelerator->slots * plan.accelerator->slot_bytes));
+  EXPECT_EQ(by_link.host_compute_busy_ns, 6 * by_link.host_compute_bound_ns);
+  EXPECT_EQ(by_link.compute_busy_ns, 6 * by_link.compute_bound_ns);
+  EXPECT_GT(by_link.copy_stall_ns, by_link.disk_stall_ns);
+  EXPECT_LE(by_link.machine.peak_device_bytes, plan.accelerator->hbm_budget_bytes);
+
+  ceilings.disk_bytes_per_s = 1 * kGB;
+  EXPECT_EQ(simulate({.passes = 6}).bottleneck, "disk");
+  ceilings.disk_bytes_per_s = 7 * kGB;
+  ceilings.host_compute_bytes_per_s = 1 * kGB;
+  const Simulation by_cpu = simulate({.passes = 6});
+  EXPECT_EQ(by_cpu.bottleneck, "cpu");
+  EXPECT_GT(by_cpu.path_bound_ns, by_cpu.host_compute_bound_ns);
+  EXPECT_GT(by_cpu.share_of_bound(), 0.97);
+  // Prompts are wide: the CPU takes no part in them.
+  const Simulation prompt = simulate({.prompt_passes = 3, .warm_up_passes = 0, .passes = 1});
+  EXPECT_EQ(prompt.machine.host_steps, CpuSteps(program, plan, {.head = true}));
 }
 
 TEST(SimulateTest, FaultsEndTheRunByNameOrOnlyDelayIt) {

@@ -7,7 +7,6 @@
 
 #include "absl/strings/str_cat.h"
 #include "io/base.h"
-#include "tiering/plan_layout.h"
 
 namespace weir {
 namespace {
@@ -133,95 +132,6 @@ Plan RandomPlan(const Program& program, Dice* dice) {
   return *MakePlan(program, floor_bytes + dice->Below(all_bytes), options);
 }
 
-namespace {
-
-DeviceOverheadBytes SmallDeviceOverhead() {
-  return {.small_tensors = 6000,
-          .kv = 80'000,
-          .activations = 20'000,
-          .inputs = 3000,
-          .scratch = 10'000};
-}
-
-Plan PlannedForAnyBudgets(const Program& program, Dice* dice) {
-  PlanOptions options = SmallOverhead();
-  options.device_overhead = SmallDeviceOverhead();
-  options.preferred_ring_bytes = dice->Between(1, 64) * 65536;
-  options.preferred_device_ring_bytes = dice->Between(1, 64) * 65536;
-  options.in_place = static_cast<InPlace>(dice->Below(3));
-  if (dice->OneIn(2)) {
-    options.ceilings.disk_bytes_per_s = 1e8 * static_cast<double>(dice->Between(1, 100));
-    options.ceilings.compute_bytes_per_s = 1e9 * static_cast<double>(dice->Between(1, 100));
-    options.ceilings.host_compute_bytes_per_s = 1e8 * static_cast<double>(dice->Between(1, 100));
-    options.ceilings.link_bytes_per_s = 1e8 * static_cast<double>(dice->Between(1, 100));
-  }
-  uint64_t all_bytes = 1 << 16;
-  for (const Block& block : program.blocks) all_bytes += block.memory_bytes;
-  const uint64_t dram_bytes = AcceleratorDramFloorBytes(program, options) + dice->Below(all_bytes);
-  const uint64_t hbm_bytes = HbmFloorBytes(program, options) + dice->Below(all_bytes);
-  return *MakeAcceleratorPlan(program, dram_bytes, hbm_bytes, options);
-}
-
-// Of a random kind for the whole plan: none, all, or any share.
-double RandomShare(Dice* dice) {
-  return dice->OneIn(4) ? 0.0 : dice->OneIn(4) ? 1.0 : dice->Share();
-}
-
-void SettleRandomly(const Program& program, Dice* dice, Plan* plan) {
-  const double cpu_share = RandomShare(dice);
-  const double device_share = RandomShare(dice);
-  const double host_share = RandomShare(dice);
-  for (const Step& step : program.steps) {
-    const bool on_cpu = dice->Share() < cpu_share;
-    for (BlockId block : step.needs) {
-      if (program.blocks[block].kind != BlockKind::kWeights) continue;
-      Placement& placement = plan->placements[block];
-      placement.compute_device = on_cpu ? ComputeDevice::kCpu : ComputeDevice::kAccelerator;
-      if (!on_cpu && dice->Share() < device_share) {
-        placement.home = Tier::kDevice;
-      } else if (dice->Share() < host_share) {
-        placement.home = Tier::kHost;
-      }
-    }
-  }
-}
-
-uint32_t CountHome(const Program& program, const Plan& plan, Tier home) {
-  return static_cast<uint32_t>(
-      WeightBlocks(program, [&](BlockId id) { return plan.placements[id].home == home; }).size());
-}
-
-}  // namespace
-
-Plan RandomAcceleratorPlan(const Program& program, Dice* dice) {
-  if (dice->OneIn(4)) return PlannedForAnyBudgets(program, dice);
-  Plan plan;
-  plan.fingerprint = program.fingerprint;
-  plan.shape = SmallOverhead().shape;
-  plan.overhead = SmallOverhead().overhead;
-  plan.placements.assign(program.blocks.size(), Placement());
-  AcceleratorPlan& accelerator = plan.accelerator.emplace();
-  accelerator.overhead = SmallDeviceOverhead();
-  accelerator.in_place_tokens = 4;
-  SettleRandomly(program, dice, &plan);
-  const uint32_t on_disk = CountHome(program, plan, Tier::kDisk);
-  const uint32_t on_host = CountHome(program, plan, Tier::kHost);
-  const uint32_t on_device = CountHome(program, plan, Tier::kDevice);
-  const uint64_t more = dice->OneIn(2) ? 2 : 12;
-  const auto ring = [&](uint32_t blocks) {
-    return blocks == 0 ? 0
-                       : MinSlotsFor(program, blocks) + static_cast<uint32_t>(dice->Below(more));
-  };
-  plan.slots = ring(on_disk + on_device);
-  accelerator.slots = ring(on_disk + on_host);
-  plan.slot_bytes = accelerator.slot_bytes = SlotBytes(program);
-  plan.resident_arena_bytes = LayOutArena(program, Tier::kHost, &plan);
-  accelerator.arena_bytes = LayOutArena(program, Tier::kDevice, &plan);
-  plan.dram_budget_bytes = plan.dram_bytes();
-  accelerator.hbm_budget_bytes = accelerator.hbm_bytes();
-  return plan;
-}
-
 SimHardware RandomHardware(Dice* dice) {
   SimHardware hardware;
   hardware.disk_bytes_per_s = 1e8 * static_cast<double>(dice->Between(1, 100));
@@ -232,13 +142,6 @@ SimHardware RandomHardware(Dice* dice) {
   hardware.max_transfers = static_cast<uint32_t>(dice->Between(3, 20));
   hardware.max_steps = static_cast<uint32_t>(dice->Between(1, 6));
   return hardware;
-}
-
-void AddRandomAccelerator(Dice* dice, SimHardware* hardware) {
-  hardware->host_compute_bytes_per_s = 1e8 * static_cast<double>(dice->Between(1, 100));
-  hardware->link_bytes_per_s = 1e8 * static_cast<double>(dice->Between(1, 100));
-  hardware->link_latency_ns = static_cast<int64_t>(dice->Below(50'000));
-  hardware->max_copies = static_cast<uint32_t>(dice->Between(1, 8));
 }
 
 SimFaults RandomFaults(Dice* dice) {
@@ -291,26 +194,6 @@ uint64_t StreamedUses(const Program& program, const Plan& plan, const PassSpec& 
     }
   }
   return uses;
-}
-
-uint64_t CopiedUses(const Program& program, const Plan& plan, const PassSpec& pass) {
-  uint64_t uses = 0;
-  for (StepId step = 0; step < StepsOf(program, pass); ++step) {
-    if (StepDevice(program, plan, step, pass.wide) == ComputeDevice::kCpu) continue;
-    for (BlockId block : program.steps[step].needs) {
-      const bool weights = program.blocks[block].kind == BlockKind::kWeights;
-      uses += weights && plan.placements[block].home != Tier::kDevice ? 1 : 0;
-    }
-  }
-  return uses;
-}
-
-uint64_t CpuSteps(const Program& program, const Plan& plan, const PassSpec& pass) {
-  uint64_t steps = 0;
-  for (StepId step = 0; step < StepsOf(program, pass); ++step) {
-    steps += StepDevice(program, plan, step, pass.wide) == ComputeDevice::kCpu ? 1 : 0;
-  }
-  return steps;
 }
 
 Rig::Rig(const Program& program_in, const Plan& plan_in, const SimHardware& hardware,

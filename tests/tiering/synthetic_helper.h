@@ -45,11 +45,7 @@ Program RandomProgram(uint64_t seed);
 PlanOptions SmallOverhead();
 // Budgets from the floor to a little more than everything, shares from none to all.
 Plan RandomPlan(const Program& program, Dice* dice);
-// The same with an accelerator: every mixture of homes and compute devices, rings from the smallest
-// on, or what the planner makes of any budgets.
-Plan RandomAcceleratorPlan(const Program& program, Dice* dice);
 SimHardware RandomHardware(Dice* dice);
-void AddRandomAccelerator(Dice* dice, SimHardware* hardware);
 // Any mix of what SimFaults knows, or nothing.
 SimFaults RandomFaults(Dice* dice);
 // Spikes and late completions, no errors.
@@ -60,9 +56,6 @@ uint64_t ReadBytesOf(const Block& block);
 // Steps and streamed blocks of a pass.
 uint64_t StepsOf(const Program& program, const PassSpec& pass);
 uint64_t StreamedUses(const Program& program, const Plan& plan, const PassSpec& pass);
-// Blocks that a pass uses in a device slot, and steps that it runs on the CPU.
-uint64_t CopiedUses(const Program& program, const Plan& plan, const PassSpec& pass);
-uint64_t CpuSteps(const Program& program, const Plan& plan, const PassSpec& pass);
 
 // A scheduler on a simulated machine, and all that both need.
 class Rig {

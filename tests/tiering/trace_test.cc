@@ -95,6 +95,31 @@ TEST(TraceTest, SaysWhoseTraceItIs) {
   EXPECT_TRUE(named);
 }
 
+TEST(TraceTest, AnAcceleratorAndItsLinkHaveRowsOfTheirOwn) {
+  const Program program = UniformProgram({});
+  Trace trace(8);
+  trace.Add({Trace::Lane::kCopy, 1, 2, 0, 1000});
+  trace.Add({Trace::Lane::kAccelerator, 1, 0, 1000, 3000});
+  trace.Add({Trace::Lane::kCompute, 2, 0, 1000, 2000});
+  trace.Add({Trace::Lane::kDisk, 3, 0, 0, 2000});
+  const Json document = Parse(trace.ToPerfettoJson(program));
+  std::map<std::string, int> tracks;
+  for (const Json& event : document["traceEvents"]) {
+    if (event["name"] != "thread_name") continue;
+    tracks[event["args"]["name"].get<std::string>()] = event["tid"].get<int>();
+  }
+  ASSERT_EQ(tracks.size(), 5u);
+  for (const char* name : {"accelerator", "CPU", "link", "disk 0", "passes"}) {
+    EXPECT_TRUE(tracks.contains(name)) << name;
+  }
+  for (const Json& event : document["traceEvents"]) {
+    if (event["ph"] != "X" || event["tid"] != tracks["link"]) continue;
+    EXPECT_EQ(event["name"], "blk.0.0");
+    EXPECT_EQ(event["args"]["slot"], 2);
+    EXPECT_EQ(event["args"]["bytes"], 1 << 20);
+  }
+}
+
 TEST(TraceTest, CountsWhatItHasNoRoomFor) {
   Trace trace(2);
   for (int i = 0; i < 5; ++i) trace.Add({Trace::Lane::kPass, 0, 0, i, i + 1});
