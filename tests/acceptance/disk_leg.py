@@ -28,9 +28,9 @@ import sys
 import fio
 import verdicts
 from cgroup import CgroupError, MemoryCgroup
-from measure import (MARGIN_BYTES, MIB, MeasureError, RunFailed, default_weir, device_read_bytes,
-                     error_percent, machine, median_ratio, parse_shares, parse_size, rotated,
-                     spread, table, weir_json, write_json)
+from measure import (MARGIN_BYTES, MIB, MeasureError, RunFailed, column, default_weir,
+                     device_read_bytes, error_percent, machine, median_ratio, parse_shares,
+                     parse_size, probe_disk, rotated, spread, table, weir_json, write_json)
 
 PILOT_TOKENS = 4
 MIN_TOKENS, MAX_TOKENS = 4, 256
@@ -67,12 +67,7 @@ def run_fio(model, setting, seconds):
 
 
 def run_probe(options, model, setting):
-    probed = weir_json(options.weir, ["probe", "disk", model, "--reader", "uring", "--block",
-                                      setting.block_bytes, "--depth", setting.depth, "--seconds",
-                                      options.seconds, "--rounds", 1])
-    cell = probed["cells"][0]
-    return {"gb_per_s": cell["gb_per_s"], "bytes": cell["read_bytes"],
-            "kernel_bytes": cell["kernel_read_bytes"]}
+    return probe_disk(options.weir, model, setting.block_bytes, setting.depth, options.seconds)
 
 
 def bench_arguments(model, share, tokens, options):
@@ -161,10 +156,6 @@ def measure_rounds(arms, rounds):
                   + (f" {sample['tokens_per_s']:8.2f} tok/s" if arm.share is not None else ""),
                   flush=True)
     return samples
-
-
-def column(samples, field):
-    return [sample[field] for sample in samples]
 
 
 def disk_rates(samples):

@@ -47,6 +47,10 @@ def spread(values):
     return Spread(statistics.median(values), min(values), max(values))
 
 
+def column(samples, field):
+    return [sample[field] for sample in samples]
+
+
 def median_ratio(numerators, denominators):
     """The median over the rounds of each round's own ratio."""
     return statistics.median(a / b for a, b in zip(numerators, denominators, strict=True))
@@ -124,6 +128,24 @@ def weir_json(weir, arguments, preexec=None, limit_s=3600):
         out = os.path.join(folder, "out.json")
         command = [weir, *map(str, arguments), "--json", out]
         return run_json(command, out, preexec, limit_s)
+
+
+PROMPT = "Write one sentence about rivers."
+
+
+def greedy_run(weir, model, options, tokens, preexec=None):
+    """The --json of `weir run` with a prompt that is always the same, temperature 0."""
+    return weir_json(weir, ["run", model, PROMPT, "--temp", "0", "-n", tokens, "-c", "256",
+                            *options], preexec=preexec)
+
+
+def probe_disk(weir, path, block_bytes, depth, seconds):
+    """`weir probe disk` with reads of one size and depth: its rate and the bytes it read."""
+    probed = weir_json(weir, ["probe", "disk", path, "--reader", "uring", "--block", block_bytes,
+                              "--depth", depth, "--seconds", seconds, "--rounds", 1])
+    cell = probed["cells"][0]
+    return {"gb_per_s": cell["gb_per_s"], "bytes": cell["read_bytes"],
+            "kernel_bytes": cell["kernel_read_bytes"]}
 
 
 def device_folder(path):

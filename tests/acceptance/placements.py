@@ -14,18 +14,16 @@ import itertools
 import sys
 
 from cgroup import CgroupError, MemoryCgroup
-from measure import MARGIN_BYTES, RunFailed, weir_json
+from measure import MARGIN_BYTES, RunFailed, greedy_run
 
 SHARES = (10, 25, 50, 75, 100)
 FAULTS = "seed=7,short=5%,spike=5%:5ms"
-PROMPT = "Write one sentence about rivers."
 
 
 def run(weir, model, options, tokens, cgroup=None):
     """The --json of one run, or an explanation of how it ended."""
     try:
-        return weir_json(weir, ["run", model, PROMPT, "--temp", "0", "-n", tokens, "-c", "256",
-                                *options], preexec=cgroup.enter if cgroup else None)
+        return greedy_run(weir, model, options, tokens, cgroup.enter if cgroup else None)
     except RunFailed as failed:
         return f"exit code {failed.code}: {failed}"
 

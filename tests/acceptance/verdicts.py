@@ -9,6 +9,9 @@ MIN_OF_DISK = 0.95  # of the probe's and fio's rate, nothing resident
 MIN_OF_BOUND = 0.93  # of max(disk, compute)
 MAX_ERROR_PERCENT = 10  # of any prediction
 MAX_MEDIAN_ERROR_PERCENT = 5
+MIN_OF_LINK = 0.97  # of the rate that an emulated link was given, as the bottleneck
+# The bottleneck's idle share near token boundaries, above that inside passes.
+MAX_BOUNDARY_IDLE = 0.05
 KERNEL_TOLERANCE = 0.02  # reads in flight at both ends are counted by one side only
 
 
@@ -104,3 +107,47 @@ def of_disk_leg(results):
                           not any(allocations.values()) if allocations else None,
                           str(allocations) if allocations else "the report holds none"))
     return judged
+
+
+def _tokens_verdict(rows):
+    if not rows:
+        return Verdict("tokens, budgets and allocations", None, "--only left it out")
+    wrong = [f"{row['model']} HBM {row['hbm']} % DRAM {row['dram']} % in place {row['in_place']}: "
+             f"{row['problem']}" for row in rows if row["problem"]]
+    return Verdict("tokens, budgets and allocations", not wrong,
+                   "; ".join(wrong) or f"{len(rows)} runs, all as on the CPU")
+
+
+def _boundaries_verdict(rows):
+    more = {f"{row['model']}, {row['legs']['bottleneck']}":
+            row["legs"]["idle_at_boundaries"] - row["legs"]["idle_inside"] for row in rows}
+    what = "no gap of the bottleneck at token boundaries"
+    if not more:
+        return Verdict(what, None, "--only left it out")
+    worst = max(more, key=more.get)
+    return Verdict(what, more[worst] <= MAX_BOUNDARY_IDLE,
+                   f"idle there at most {100 * more[worst]:+.1f} points of what it is inside "
+                   f"passes ({worst}), allowed {100 * MAX_BOUNDARY_IDLE:+.0f}")
+
+
+def _overlap_verdict(rows):
+    three = {f"{row['model']}, {row['legs']['bottleneck']}": row["legs"]["three_legs"]
+             for row in rows if row["legs"]["busy"]["disk"] > 0}
+    what = "three legs at once"
+    if not three:
+        return Verdict(what, None, "--only left it out")
+    least = min(three, key=three.get)
+    return Verdict(what, three[least] > 0,
+                   f"at least {100 * three[least]:.1f} % of the time ({least})")
+
+
+def of_tiers(results):
+    """The verdicts on the results of tiers (its JSON's "results")."""
+    disk = {f"{row['model']} of {name}": ratios["of_medians"] for row in results["disk"]
+            for name, ratios in row["of"].items()}
+    return [_tokens_verdict(results["tokens"]),
+            at_least("link's rate, being the bottleneck", MIN_OF_LINK,
+                     {row["model"]: row["of_asked"] for row in results["link"]}),
+            at_least("disk's rate, being the bottleneck", MIN_OF_DISK, disk),
+            _overlap_verdict(results["disk"]),
+            _boundaries_verdict(results["link"] + results["disk"])]

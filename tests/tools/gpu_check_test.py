@@ -118,7 +118,9 @@ class GpuCheckTest(unittest.TestCase):
 
 class WholeRunTest(GpuCheckTest):
     def test_every_part_is_in_the_json_and_in_the_table(self):
-        document, output, _ = self.run_main()
+        with contextlib.chdir(self.folder):
+            document, output, _ = self.run_main("--folder", "models")
+        self.assertTrue((self.folder / "models").is_dir())
         self.assertEqual(list(document["parts"]), [part.name for part in parts.PARTS
                                                    if part.is_default])
         self.assertTrue(document["emulated"])
@@ -127,7 +129,7 @@ class WholeRunTest(GpuCheckTest):
         for name, part in document["parts"].items():
             wanted = "skipped" if name == "sanitizer" else "done"
             self.assertEqual(part["status"], wanted, (name, part["reason"]))
-            self.assertIn(f"## {name}: {wanted}", output)
+            self.assertIn(f"\n{name}: {wanted} in ", output)
         self.assertIn("emulated: nothing here tells of a GPU", output)
         self.assertIn("kernels_test: 1 passed, 0 failed, 0 skipped", output)
         rows = {row["name"]: row for name in ("resident", "dram")
@@ -143,6 +145,20 @@ class WholeRunTest(GpuCheckTest):
         # 16 tokens cross once, 1 GB at 20 GB/s: 320 tok/s; resident they take 0.16 s: 100 tok/s.
         self.assertAlmostEqual(rows["Q4_K, copied, prompt of 16"]["share_of_bound"], 1.0)
 
+    def test_shapes_that_are_measured(self):
+        document, _, _ = self.run_main("--only", "resident,mixed70b",
+                                       device=("--device", "emulated"))
+        self.assertFalse(document["small"])
+        names = [row["name"] for row in document["parts"]["resident"]["rows"]]
+        self.assertIn("BF16, prompt of 4096", names)
+        self.assertIn("Q4_K, decode at depth 32768", names)
+        self.assertTrue((self.folder / "models/8b-Q8_0.gguf").exists())
+        self.assertTrue((self.folder / "models/70b-Q4_K.gguf").exists())
+        for part in document["parts"].values():
+            self.assertEqual(part["status"], "done", part["reason"])
+            for row in part["rows"]:
+                self.assertEqual(len(row["samples"]), 2, row["name"])
+
     def test_single_parts_add_up(self):
         document, _, _ = self.run_main("--only", "dram")
         row = document["parts"]["dram"]["rows"][0]
@@ -150,7 +166,7 @@ class WholeRunTest(GpuCheckTest):
         document, output, _ = self.run_main("--only", "links")
         self.assertEqual(set(document["parts"]), {"dram", "links"})
         self.assertIn("h2d_pinned", document["parts"]["dram"]["rows"][0]["links"])
-        self.assertNotIn("## dram", output)
+        self.assertNotIn("dram: done", output)
         self.faults(fails="BF16")
         document, _, _ = self.run_main("--only", "dram", code=1)
         self.assertEqual(document["parts"]["dram"]["status"], "failed", "replaced by the newer one")
@@ -191,15 +207,19 @@ class WholeRunTest(GpuCheckTest):
         short = [parts.Part("resident", 1, parts.run_resident, ""),
                  parts.Part("links", 5, parts.run_links, "")]
         with mock.patch.object(gpu_check, "PARTS", short):
-            document, output, _ = self.run_main()
+            document, output, _ = self.run_main("--limit", "6")
         resident = document["parts"]["resident"]
-        self.assertEqual(resident["status"], "stopped")
+        self.assertEqual((resident["status"], resident["bound_s"]), ("stopped", 1))
         measured = [row["name"] for row in resident["rows"] if row["samples"]]
         self.assertIn("Q4_K, decode", measured)
         self.assertNotIn("BF16, decode", measured)
         self.assertLess(resident["seconds"], 5)
         self.assertEqual(document["parts"]["links"]["status"], "done")
         self.assertIn("| BF16, decode | not measured |", output)
+
+    def test_the_time_of_others_goes_to_those_that_run(self):
+        document, _, _ = self.run_main("--only", "links,disk")
+        self.assertAlmostEqual(document["parts"]["links"]["bound_s"], 270)
 
     def test_without_time_nothing_begins(self):
         document, _, _ = self.run_main("--limit", "0", "--only", "links,disk")
@@ -227,6 +247,17 @@ class RefusalTest(GpuCheckTest):
         (self.folder / "weir").unlink()
         _, _, errors = self.run_main(code=2)
         self.assertIn("tools/build", errors)
+
+    def test_cublas_of_a_python_package_is_found(self):
+        library = self.folder / "nvidia/cu13/lib/libcublas.so.13"
+        library.parent.mkdir(parents=True)
+        library.touch()
+        os.environ["LD_LIBRARY_PATH"] = "/before"
+        nowhere = mock.patch.object(setup.ctypes, "CDLL", side_effect=OSError)
+        no_toolkit = mock.patch.object(setup, "TOOLKIT", self.folder)
+        with nowhere, no_toolkit, mock.patch.object(sys, "path", [str(self.folder)]):
+            setup.find_cublas()
+        self.assertEqual(os.environ["LD_LIBRARY_PATH"], f"/before:{library.parent}")
 
     def test_the_driver_says_why(self):
         with self.assertRaisesRegex(MeasureError, "cannot be loaded"):
