@@ -337,7 +337,8 @@ class PartsTest(GpuCheckTest):
         self.assertAlmostEqual(report.prompt_bound(row, {"h2d_pinned": 8.0}, {}), 32 / 0.5)
         rates = {"h2d_pinned": 8.0, "disk_read": 2.0}
         self.assertAlmostEqual(report.prompt_bound(row, rates, {}), 32 / 1.0)
-        self.assertAlmostEqual(report.prompt_bound(row, rates, {"BF16": {32: 16.0, 4: 1.0}}), 32 / 2.0)
+        resident = {"BF16": {32: 16.0, 4: 1.0}}
+        self.assertAlmostEqual(report.prompt_bound(row, rates, resident), 32 / 2.0)
         self.assertIsNone(report.prompt_bound(row, {}, {}))
 
 
