@@ -18,10 +18,10 @@ namespace weir {
 
 // As given; texts are parsed by RunProbeGpu, which names the option in errors.
 struct ProbeGpuOptions {
-  DeviceFlags device;  // its memory and placement are left out
-  std::string max_copy = "256MiB";            // the largest copy that is measured
-  std::string json;                           // file; "-": standard output instead of the table
-  double seconds = 10;                        // for the copies and DRAM, about
+  DeviceFlags device;               // its memory and placement are left out
+  std::string max_copy = "256MiB";  // the largest copy that is measured
+  std::string json;                 // file; "-": standard output instead of the table
+  double seconds = 10;              // for the copies and DRAM, about
   int rounds = 3;
 };
 

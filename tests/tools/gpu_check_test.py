@@ -337,7 +337,8 @@ class PartsTest(GpuCheckTest):
         self.assertAlmostEqual(report.prompt_bound(row, {"h2d_pinned": 8.0}, {}), 32 / 0.5)
         rates = {"h2d_pinned": 8.0, "disk_read": 2.0}
         self.assertAlmostEqual(report.prompt_bound(row, rates, {}), 32 / 1.0)
-        self.assertAlmostEqual(report.prompt_bound(row, rates, {"BF16": {32: 16.0, 4: 1.0}}), 32 / 2.0)
+        resident = {"BF16": {32: 16.0, 4: 1.0}}
+        self.assertAlmostEqual(report.prompt_bound(row, rates, resident), 32 / 2.0)
         self.assertIsNone(report.prompt_bound(row, {}, {}))
 
 
@@ -346,7 +347,22 @@ class BuiltWeirTest(GpuCheckTest):
     def test_on_the_emulated_device(self):
         place = setup.Place("checkout", WEIR, self.folder, ROOT)
         with mock.patch.object(gpu_check, "find_place", lambda: place):
-            document, _, _ = self.run_main("--only", "links,disk")
+            document, _, _ = self.run_main("--only", "links,disk,dram,mixed,disk_homed")
+        for name, part in document["parts"].items():
+            self.assertEqual(part["status"], "done", (name, part["reason"]))
+        rows = {row["name"]: row for name in ("dram", "disk_homed")
+                for row in document["parts"][name]["rows"]}
+        copied = rows["BF16, copied, decode"]["placement"]
+        # What of the room for a ring the ring leaves holds weights: much of a tiny model's.
+        self.assertEqual(copied["copied"], copied["weights"] - copied["hbm"])
+        self.assertGreater(copied["copied"], copied["weights"] // 4)
+        self.assertEqual((copied["in_place"], copied["streamed"]), (0, 0))
+        in_place = rows["BF16, in place, decode"]["placement"]
+        self.assertEqual((in_place["in_place"], in_place["copied"]), (copied["copied"], 0))
+        on_disk = rows["Q4_K, decode"]["placement"]
+        self.assertGreater(on_disk["streamed"], on_disk["weights"] // 4)
+        for row in rows.values():
+            self.assertGreater(row["tokens_per_s"]["low"], 0, row["name"])
         ceilings = document["ceilings_gb_per_s"]
         self.assertGreater(ceilings["h2d_pinned"], 0)
         self.assertLess(ceilings["h2d_pinned"], 1.05, "the emulated link is of 1 GB/s")
