@@ -313,8 +313,9 @@ cudaError_t cudaGetDriverEntryPointByVersion(const char* symbol, void** function
 
 // ---- kernels
 
-cudaError_t cudaFuncGetAttributes(cudaFuncAttributes*, const void*) {
+cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, const void*) {
   FAKE_ENTER("cudaFuncGetAttributes");
+  *attributes = {.ptxVersion = 90};
   return w.kernels_fit ? cudaSuccess : cudaErrorNoKernelImageForDevice;
 }
 cudaError_t cudaFuncSetAttribute(const void*, cudaFuncAttribute, int) { return cudaSuccess; }
@@ -324,8 +325,7 @@ cudaError_t cudaLaunchKernelExC(const cudaLaunchConfig_t* config, const void* ke
   WEIR_CHECK(config->gridDim.x * config->gridDim.y > 0 && config->blockDim.x % 32 == 0);
   WEIR_CHECK(config->numAttrs == 0 || config->stream->after_kernel);
   w.early_launches += config->numAttrs;
-  Op op;
-  op.kind = Op::kLaunch;
+  Op op = {.kind = Op::kLaunch};
   op.kernel = static_cast<const Kernel*>(kernel);
   WEIR_CHECK(op.kernel->argument_bytes <= sizeof(op.argument));
   if (op.kernel->argument_bytes > 0) memcpy(op.argument, arguments[0], op.kernel->argument_bytes);
