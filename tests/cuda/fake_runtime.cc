@@ -83,10 +83,12 @@ void CheckDevice(int device) {
   abort();
 }
 
+// In part pinned, or in two ranges, is neither.
 bool IsPinned(const void* begin, size_t bytes) {
   const char* const data = static_cast<const char*>(begin);
   for (const auto& [start, length] : world().pinned) {
     if (data >= start && data + bytes <= start + length) return true;
+    WEIR_CHECK(data >= start + length || data + bytes <= start);
   }
   return false;
 }
