@@ -53,7 +53,10 @@ struct EngineOptions {
   uint32_t threads = 1;
   std::string isa;                 // empty: the best this CPU has
   AcceleratorOptions accelerator;  // one is used when the plan has one (checked)
-  size_t trace_records = 0;        // 0: no trace
+  // Instead of all logits Forward leaves so many of the largest, at most kMaxTopLogits and the
+  // vocabulary (checked): what Sampler::candidates asks for. 0: all.
+  uint32_t top_logits = 0;
+  size_t trace_records = 0;  // 0: no trace
   // While set, the pass in progress ends with Cancelled and none begins. May be null.
   const std::atomic<bool>* cancel = nullptr;
   // What the kernel has not answered by then fails, and with it the pass: io/reader.h.

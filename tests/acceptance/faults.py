@@ -46,8 +46,9 @@ MIXES = (
     ("everything", "short=5%,eio=2%,reorder=5%,eio_forever=0.05%,stuck=0.03%", False),
 )
 NAMED = re.compile(r"^weir: (?P<file>\S+): offset \d+: wanted \d+ bytes, got \d+: .{20,}$")
-# What a run says beside its error: the forecast, and how far it is when it takes its time.
-ASIDE = re.compile(r"^weir: (predicted [\d.]+ tok/s, bound by |prompt: +\d+ %)")
+# What a run says beside its error: the forecast, how far it is when it takes its time, and that
+# there is no GPU.
+ASIDE = re.compile(r"^weir: (predicted [\d.]+ tok/s, bound by |prompt: +\d+ %|the CPU computes: )")
 CHANGED = re.compile(r"^weir: (?P<file>\S+): it (had|was written to) .{20,}$")
 
 

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Three tiers on an emulated accelerator: the same tokens, both budgets kept, each link at its rate.
+"""Three tiers on an emulated accelerator: the same tokens, both budgets kept, links at their rates.
 
     tests/acceptance/tiers.py [--only tokens,link,disk] [--rounds 3] [--json F] MODEL [MODEL ...]
 
 tokens: for every pair of --hbm and --dram, each with 10, 50 and 100 % of the weights above what a
-    run needs there at least, and for --in-place auto, on and off: the greedy tokens of `--device cpu`;
-    peak memory within both budgets and 64 MiB; nothing allocated while generating.
+    run needs there at least, and for --in-place auto, on and off: the greedy tokens of `--device
+    cpu`; peak memory within both budgets and 64 MiB; nothing allocated while generating.
 link: with DRAM for all weights, little HBM and a link of --link (2GB/s), so that the link is the
     bottleneck: the rate of copies while generating, as a share of that.
 disk: with little of both, so that the disk is: its rate while generating, as a share of what `weir

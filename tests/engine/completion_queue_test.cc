@@ -14,7 +14,7 @@ namespace {
 class CompletionQueueTest : public testing::TestWithParam<bool> {
  protected:
   void SetUp() override {
-    absl::StatusOr<std::unique_ptr<Device>> device = MakeCpuDevice({.threads = 1});
+    absl::StatusOr<std::unique_ptr<Device>> device = MakeCpuDevice(CpuDeviceOptions());
     ASSERT_TRUE(device.ok()) << device.status();
     device_ = *std::move(device);
     stream_ = device_->NewStream();

@@ -13,9 +13,15 @@ namespace {
 
 constexpr uint64_t kBlock = 20 * kMiB;
 
+absl::StatusOr<std::unique_ptr<Device>> MakeDevice() {
+  EmulatedDeviceOptions options;
+  options.h2d_bytes_per_s = 1e9;
+  options.memory_bytes = 1;
+  return MakeEmulatedDevice(options);
+}
+
 TEST(PinnedMemoryTest, PiecesAreOfWholeBlocksAndPinnedWhenTheyAreNeeded) {
-  const absl::StatusOr<std::unique_ptr<Device>> device =
-      MakeEmulatedDevice({.h2d_bytes_per_s = 1e9, .memory_bytes = 1});
+  const absl::StatusOr<std::unique_ptr<Device>> device = MakeDevice();
   ASSERT_TRUE(device.ok()) << device.status();
   const auto memory = MapHostMemory(5 * kBlock, 4096);
   ASSERT_TRUE(memory.ok()) << memory.status();
@@ -41,8 +47,7 @@ TEST(PinnedMemoryTest, PiecesAreOfWholeBlocksAndPinnedWhenTheyAreNeeded) {
 }
 
 TEST(PinnedMemoryTest, WhatTheDeviceRefusesIsTold) {
-  const absl::StatusOr<std::unique_ptr<Device>> device =
-      MakeEmulatedDevice({.h2d_bytes_per_s = 1e9, .memory_bytes = 1});
+  const absl::StatusOr<std::unique_ptr<Device>> device = MakeDevice();
   ASSERT_TRUE(device.ok()) << device.status();
   const auto memory = MapHostMemory(kBlock, 4096);
   ASSERT_TRUE(memory.ok()) << memory.status();
