@@ -20,6 +20,8 @@ struct AcceleratorOptions {
   double h2d_bytes_per_s = 0;
   double d2h_bytes_per_s = 0;  // 0: as h2d
   int64_t latency_ns = 0;
+  // kEmulated: steps are enqueued as far ahead as for a GPU, to whom that is nothing.
+  bool runs_far_ahead = false;
 
   bool is_used() const { return kind != AcceleratorKind::kNone; }
 };

@@ -137,6 +137,9 @@ void Engine::MakeRunner(const EngineOptions& options) {
   PassRunner::Options runner;
   runner.transformer = plan_.transformer.get();
   runner.vocabulary = model_.config.vocabulary;
+  top_logits_ = options.top_logits;
+  WEIR_CHECK(top_logits_ <= std::min(kMaxTopLogits, model_.config.vocabulary));
+  runner.top_logits = top_logits_;
   runner.inputs = inputs_.get();
   runner.cpu = cpu_stream_.get();
   runner.compute = site_ != nullptr ? &site_->compute() : cpu_stream_.get();
@@ -178,7 +181,8 @@ void Engine::MakeMachine(const EngineOptions& options) {
                            .copy = &site_->copy(),
                            .ring = site_->memory().ring,
                            .arena = site_->memory().arena,
-                           .runs_far_ahead = options.accelerator.kind == AcceleratorKind::kCuda};
+                           .runs_far_ahead = options.accelerator.kind == AcceleratorKind::kCuda ||
+                                             options.accelerator.runs_far_ahead};
   }
   machine_ = std::make_unique<RealMachine>(machine);
   runner_->SetMachine(machine_.get());
@@ -321,9 +325,19 @@ absl::StatusOr<LinkFigures> Engine::MeasureLink() {
 }
 
 absl::Span<const float> Engine::logits(uint32_t row) const {
-  WEIR_CHECK(row < logit_rows_);
+  WEIR_CHECK(row < logit_rows_ && top_logits_ == 0);
   const uint64_t vocabulary = model_.config.vocabulary;
   return absl::MakeConstSpan(runner_->logits() + row * vocabulary, vocabulary);
+}
+
+absl::Span<const float> Engine::top_values(uint32_t row) const {
+  WEIR_CHECK(row < logit_rows_ && top_logits_ > 0);
+  return absl::MakeConstSpan(runner_->top_values() + uint64_t{row} * top_logits_, top_logits_);
+}
+
+absl::Span<const TokenId> Engine::top_ids(uint32_t row) const {
+  WEIR_CHECK(row < logit_rows_ && top_logits_ > 0);
+  return absl::MakeConstSpan(runner_->top_ids() + uint64_t{row} * top_logits_, top_logits_);
 }
 
 }  // namespace weir

@@ -53,7 +53,10 @@ struct EngineOptions {
   uint32_t threads = 1;
   std::string isa;                 // empty: the best this CPU has
   AcceleratorOptions accelerator;  // one is used when the plan has one (checked)
-  size_t trace_records = 0;        // 0: no trace
+  // Instead of all logits Forward leaves so many of the largest, at most kMaxTopLogits and the
+  // vocabulary (checked): what Sampler::candidates asks for. 0: all.
+  uint32_t top_logits = 0;
+  size_t trace_records = 0;  // 0: no trace
   // While set, the pass in progress ends with Cancelled and none begins. May be null.
   const std::atomic<bool>* cancel = nullptr;
   // What the kernel has not answered by then fails, and with it the pass: io/reader.h.
@@ -96,8 +99,13 @@ class Engine {
   absl::Status Forward(Session& session, absl::Span<const TokenId> tokens, uint32_t logit_rows,
                        bool expect_more);
 
-  // [vocabulary], row 0 being the oldest of the rows asked for. Valid until the next Forward.
+  // [vocabulary], row 0 being the oldest of the rows asked for. Valid until the next Forward. Not
+  // where EngineOptions::top_logits asks for a part (checked).
   absl::Span<const float> logits(uint32_t row) const;
+  // That part, as TopLogits of kernels/ops.h orders it: [top_logits] each.
+  uint32_t top_logits() const { return top_logits_; }
+  absl::Span<const float> top_values(uint32_t row) const;
+  absl::Span<const TokenId> top_ids(uint32_t row) const;
 
   // What the link to the accelerator delivers, measured with the memory that blocks will pass
   // through, for a tenth of a second. Before the first Forward only (checked); the plan has an
@@ -166,8 +174,9 @@ class Engine {
   EngineProgress progress_;
   bool has_cpu_steps_ = false;  // beside an accelerator, in passes that are not wide
   ReaderOptions reader_options_;
-  uint64_t pass_cpu_ns_ = 0;    // of the calling thread, in RunPass
-  uint32_t logit_rows_ = 0;     // of the last Forward
+  uint64_t pass_cpu_ns_ = 0;  // of the calling thread, in RunPass
+  uint32_t logit_rows_ = 0;   // of the last Forward
+  uint32_t top_logits_ = 0;
   uint64_t checked_bytes_ = 0;  // what the reader had read when CheckFiles last looked
   const std::atomic<bool>* cancel_ = nullptr;
 };

@@ -60,6 +60,7 @@ absl::Span<const RowRead> PassInputs::Prepare(const Session& session,
                                               absl::FunctionRef<RowPlace(TokenId)> place) {
   reads_.clear();
   tokens_ = static_cast<uint32_t>(tokens.size());
+  positions_end_ = session.position() + tokens_;
   staged_tokens_ = 0;
   auto* positions = reinterpret_cast<int32_t*>(host_ + layout_.positions_bytes);
   for (size_t i = 0; i < tokens.size(); ++i) {
@@ -126,6 +127,7 @@ void PassInputs::CopyIn(Stream& stream) {
 PassInput PassInputs::input(uint32_t logit_rows) const {
   return {.tokens = tokens_,
           .logit_rows = logit_rows,
+          .positions_end = positions_end_,
           .positions = reinterpret_cast<const int32_t*>(kernels_ + layout_.positions_bytes),
           .rows = reinterpret_cast<const uint8_t* const*>(kernels_ + layout_.rows_bytes),
           .page_tables = tables_};

@@ -72,6 +72,7 @@ class PassInputs {
   std::vector<uint8_t* const*> device_tables_;  // by layer; empty on the CPU
   uint8_t* const* const* tables_ = nullptr;
   uint32_t tokens_ = 0;
+  uint32_t positions_end_ = 0;
   uint32_t staged_tokens_ = 0;   // up to the last whose row is in staging
   bool tables_changed_ = false;  // since they were copied
 };

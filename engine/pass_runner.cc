@@ -14,6 +14,15 @@ const float* PassRunner::logits() const {
   return has_accelerator() ? options_.host_logits : options_.workspace.logits;
 }
 
+const float* PassRunner::top_values() const {
+  return has_accelerator() ? options_.host_logits : options_.workspace.top_values;
+}
+
+const int32_t* PassRunner::top_ids() const {
+  return has_accelerator() ? reinterpret_cast<const int32_t*>(options_.host_logits + TopCount())
+                           : options_.workspace.top_ids;
+}
+
 void PassRunner::EnqueueStep(StepId step, ComputeDevice device) {
   if (step == 0) options_.inputs->CopyIn(*options_.compute);
   const bool on_accelerator = has_accelerator();
@@ -30,7 +39,7 @@ void PassRunner::EnqueueStep(StepId step, ComputeDevice device) {
     run.host_block_memory = &machine_->block_memory();
   }
   options_.transformer->Enqueue(step, run);
-  if (on_accelerator && step == LastStep()) FinishPass(device);
+  if (step == LastStep()) FinishPass(device);
 }
 
 StepId PassRunner::LastStep() const {
@@ -42,12 +51,32 @@ StepId PassRunner::LastStep() const {
 // When the last step is known to be done, everything else is, too, and the logits are there.
 void PassRunner::FinishPass(ComputeDevice device) {
   Stream& compute = *options_.compute;
-  const uint64_t bytes = uint64_t{input_.logit_rows} * options_.vocabulary * sizeof(float);
-  if (bytes > 0) {
-    compute.CopyOut(reinterpret_cast<uint8_t*>(options_.host_logits),
-                    reinterpret_cast<const uint8_t*>(options_.workspace.logits), bytes);
+  if (input_.logit_rows > 0) FetchLogits();
+  if (!has_accelerator() || device != ComputeDevice::kCpu) return;
+  options_.cpu->WaitFor(compute, compute.Record());
+}
+
+void PassRunner::FetchLogits() {
+  Stream& compute = *options_.compute;
+  const Workspace& w = options_.workspace;
+  const auto fetch = [&](float* to, const void* from, uint64_t count) {
+    if (!has_accelerator()) return;
+    compute.CopyOut(reinterpret_cast<uint8_t*>(to), static_cast<const uint8_t*>(from),
+                    count * sizeof(float));
+  };
+  if (options_.top_logits == 0) {
+    return fetch(options_.host_logits, w.logits, uint64_t{input_.logit_rows} * options_.vocabulary);
   }
-  if (device == ComputeDevice::kCpu) options_.cpu->WaitFor(compute, compute.Record());
+  TopLogits(compute, {.logits = w.logits,
+                      .stride = options_.vocabulary,
+                      .values = w.top_values,
+                      .ids = w.top_ids,
+                      .rows = input_.logit_rows,
+                      .vocabulary = options_.vocabulary,
+                      .k = options_.top_logits});
+  static_assert(sizeof(float) == sizeof(int32_t));
+  fetch(options_.host_logits, w.top_values, TopCount());
+  fetch(options_.host_logits + TopCount(), w.top_ids, TopCount());
 }
 
 void PassRunner::OnStepsDone(uint32_t done, uint32_t total) {

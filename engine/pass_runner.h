@@ -28,8 +28,10 @@ class PassRunner final : public StepRunner, public PassObserver {
     Stream* compute = nullptr;            // the accelerator's, or `cpu`
     const SmallTensors* small = nullptr;  // in memory that kernels of `compute` reach
     Workspace workspace;                  // likewise
+    // Instead of all logits, so many of the largest of each row; 0: all.
+    uint32_t top_logits = 0;
     // With an accelerator:
-    float* host_logits = nullptr;  // [logit_rows, vocabulary], pinned
+    float* host_logits = nullptr;  // [logit_rows, vocabulary] pinned: all, or the largest and ids
     const SmallTensors* host_small = nullptr;
     HostProducts* host_products = nullptr;  // null where no step is the CPU's
     // On the thread that runs passes: a share of this pass's steps, 0..1. May be empty.
@@ -41,8 +43,11 @@ class PassRunner final : public StepRunner, public PassObserver {
   void SetMachine(const RealMachine* machine) { machine_ = machine; }
   // Before every pass, whose inputs are prepared. `wide`: no step is the CPU's.
   void BeginPass(uint32_t logit_rows, bool wide);
-  // [logit_rows, vocabulary], in host memory once a pass is over.
+  // In host memory once a pass is over: [logit_rows, vocabulary], or what TopLogits makes of it,
+  // [logit_rows, top_logits] each.
   const float* logits() const;
+  const float* top_values() const;
+  const int32_t* top_ids() const;
 
   void EnqueueStep(StepId step, ComputeDevice device) override;
   void OnStepsDone(uint32_t done, uint32_t total) override;
@@ -50,7 +55,9 @@ class PassRunner final : public StepRunner, public PassObserver {
  private:
   bool has_accelerator() const { return options_.host_logits != nullptr; }
   StepId LastStep() const;
+  uint64_t TopCount() const { return uint64_t{input_.logit_rows} * options_.top_logits; }
   void FinishPass(ComputeDevice device);
+  void FetchLogits();
 
   Options options_;
   const RealMachine* machine_ = nullptr;

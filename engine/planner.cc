@@ -24,9 +24,14 @@ constexpr double kRingSeconds = 0.008;
 // What the link delivers while the host learns that slots are free, and while steps between two
 // copied ones run.
 constexpr double kDeviceRingSeconds = 0.004;
+constexpr uint64_t kUnknownDeviceRingBytes = 192 * kMiB;  // for PCIe 5.0 x16
 constexpr uint64_t kMinDeviceRingBytes = 32 * kMiB;
 constexpr uint64_t kMaxDeviceRingBytes = 256 * kMiB;
 constexpr uint32_t kMinChunkTokens = 16;
+// A CPU computes longer than the disk reads from some hundred tokens on. To a GPU more tokens mean
+// fewer passes, each of which brings all weights that are not resident.
+constexpr uint32_t kMaxCpuChunkTokens = 512;
+constexpr uint32_t kMaxGpuChunkTokens = 4096;
 
 TransformerOptions CutFor(const Model& model, uint64_t block_bytes, ActivationFormat activations) {
   TransformerOptions options;
@@ -88,7 +93,9 @@ uint32_t ChooseContext(const Model& model, const PlannerOptions& options, uint64
 uint32_t ChooseChunk(const Model& model, const PlannerOptions& options, const RunShape& shape,
                      uint64_t budget) {
   if (options.chunk_tokens != 0) return options.chunk_tokens;
-  uint32_t chunk = std::max(1u, std::min(options.max_chunk_tokens, shape.context_tokens));
+  const uint32_t most =
+      options.accelerator.kind == AcceleratorKind::kCuda ? kMaxGpuChunkTokens : kMaxCpuChunkTokens;
+  uint32_t chunk = std::max(1u, std::min({options.max_chunk_tokens, most, shape.context_tokens}));
   const uint64_t row_bytes = RowStagingBytes(model);
   auto fits = [&](uint32_t tokens) {
     const uint64_t workspace =
@@ -227,6 +234,7 @@ uint64_t RingBytes(double disk_bytes_per_s) {
 }
 
 uint64_t DeviceRingBytes(double link_bytes_per_s) {
+  if (link_bytes_per_s <= 0) return kUnknownDeviceRingBytes;
   const double wanted_bytes = std::min(link_bytes_per_s * kDeviceRingSeconds, 1e9);
   return std::clamp(AlignUp(static_cast<uint64_t>(wanted_bytes), kMiB), kMinDeviceRingBytes,
                     kMaxDeviceRingBytes);

@@ -27,7 +27,8 @@ struct PlannerOptions {
       0;  // 0: the trained context, at most kDefaultContextTokens, less where the budget is small
   uint32_t min_context_tokens = 0;  // what the prompt and -n need; a smaller plan is refused
   uint32_t chunk_tokens = 0;        // 0: chosen by budget
-  uint32_t max_chunk_tokens = 512;  // when chosen
+  // When chosen: no more than this, and no more than suits the device.
+  uint32_t max_chunk_tokens = 4096;
   uint32_t logit_rows = 1;
   uint32_t threads = 1;  // their scratch memory counts
   ActivationFormat activations = ActivationFormat::kQ16;
@@ -52,7 +53,7 @@ inline constexpr uint32_t kDefaultContextTokens = 4096;
 // (docs/performance.md).
 uint64_t RingBytes(double disk_bytes_per_s);
 
-// The same on the accelerator.
+// The same on the accelerator; enough for a fast link where the rate is not known (0).
 uint64_t DeviceRingBytes(double link_bytes_per_s);
 
 struct ModelPlan {

@@ -14,8 +14,10 @@ namespace {
 
 constexpr uint64_t kPage = 4096;
 
+// All logits, or the largest and their ids.
 uint64_t LogitBytes(const Model& model, const RunShape& shape) {
-  return uint64_t{shape.logit_rows} * model.config.vocabulary * sizeof(float);
+  const uint32_t floats = std::max(model.config.vocabulary, 2 * kMaxTopLogits);
+  return uint64_t{shape.logit_rows} * floats * sizeof(float);
 }
 
 uint64_t HostProductBytes(const Model& model, const RunShape& shape, uint32_t in_place_tokens) {

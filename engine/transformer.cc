@@ -325,19 +325,26 @@ void Transformer::Attend(const Op& op, const Run& run) const {
   float* keys = w.qkv + QueryColumns(config, layer);
   float* values = keys + KeyColumns(config, layer);
   const uint32_t tokens = run.input.tokens;
-  NormAndRotate(op, run, model_.tensors.layers[op.layer].query_norm, w.qkv, layer.heads);
-  NormAndRotate(op, run, model_.tensors.layers[op.layer].key_norm, keys, layer.kv_heads);
-
+  const LayerTensors& tensors = model_.tensors.layers[op.layer];
+  const RopeConfig& rope = config.ropes[layer.rope];
   const KvLayout layout = LayerKvLayout(config, op.layer);
   uint8_t* const* pages = run.input.page_tables[op.layer];
-  StoreKv(run.stream, {.keys = keys,
-                       .keys_stride = w.qkv_columns,
-                       .values = values,
-                       .values_stride = w.qkv_columns,
-                       .pages = pages,
-                       .positions = run.input.positions,
-                       .tokens = tokens,
-                       .layout = layout});
+  PrepareAttention(run.stream, {.queries = w.qkv,
+                                .keys = keys,
+                                .values = values,
+                                .stride = w.qkv_columns,
+                                .query_norm = run.small.Find(tensors.query_norm),
+                                .key_norm = run.small.Find(tensors.key_norm),
+                                .norm_epsilon = config.norm_epsilon,
+                                .inverse_frequency = run.small.inverse_frequency(layer.rope),
+                                .rotary_columns = rope.rotary_columns,
+                                .magnitude = rope.magnitude,
+                                .rope = rope.layout,
+                                .pages = pages,
+                                .positions = run.input.positions,
+                                .tokens = tokens,
+                                .heads = layer.heads,
+                                .layout = layout});
   const uint32_t columns = layer.heads * config.value_columns;
   Attention(run.stream, {.queries = w.qkv,
                          .queries_stride = w.qkv_columns,
@@ -350,38 +357,9 @@ void Transformer::Attend(const Op& op, const Run& run) const {
                          .layout = layout,
                          .scale = config.attention_scale,
                          .soft_cap = config.attention_soft_cap,
-                         .window = layer.window});
+                         .window = layer.window,
+                         .positions_end = run.input.positions_end});
   Quantize(run, {w.attended, columns, columns, tokens});
-}
-
-// Queries or keys, in place: the per-head norm where the model has one, then the rotation.
-void Transformer::NormAndRotate(const Op& op, const Run& run, const TensorInfo* norm, float* data,
-                                uint32_t heads) const {
-  const ModelConfig& config = model_.config;
-  const Workspace& w = run.workspace;
-  if (norm != nullptr) {
-    RmsNorm(run.stream, {.input = data,
-                         .input_stride = w.qkv_columns,
-                         .weight = run.small.Find(norm),
-                         .output = data,
-                         .output_stride = w.qkv_columns,
-                         .tokens = run.input.tokens,
-                         .groups = heads,
-                         .columns = config.key_columns,
-                         .epsilon = config.norm_epsilon});
-  }
-  const uint32_t rope_index = config.layers[op.layer].rope;
-  const RopeConfig& rope = config.ropes[rope_index];
-  Rope(run.stream, {.data = data,
-                    .stride = w.qkv_columns,
-                    .positions = run.input.positions,
-                    .inverse_frequency = run.small.inverse_frequency(rope_index),
-                    .tokens = run.input.tokens,
-                    .heads = heads,
-                    .head_columns = config.key_columns,
-                    .rotary_columns = rope.rotary_columns,
-                    .magnitude = rope.magnitude,
-                    .layout = rope.layout});
 }
 
 // A projection back to the residual: added at once, or by way of its post norm.

@@ -31,7 +31,8 @@ struct TransformerOptions {
 // What a pass works on; valid until its last step has run.
 struct PassInput {
   uint32_t tokens = 0;
-  uint32_t logit_rows = 0;  // logits for the last so many tokens; 0: none
+  uint32_t logit_rows = 0;     // logits for the last so many tokens; 0: none
+  uint32_t positions_end = 0;  // above all positions
   // In the stream's address space:
   const int32_t* positions = nullptr;            // [T]
   const uint8_t* const* rows = nullptr;          // [T]: addresses of embedding rows
@@ -121,8 +122,6 @@ class Transformer {
   void Quantize(const Run& run, const Input& input) const;
   void Multiply(const Op& op, const Run& run, const Output& output, bool accumulate) const;
   void Attend(const Op& op, const Run& run) const;
-  void NormAndRotate(const Op& op, const Run& run, const TensorInfo* norm, float* data,
-                     uint32_t heads) const;
   void Project(const Op& op, const Run& run, const TensorInfo* post_norm) const;
   void Activate(const Op& op, const Run& run) const;
   void FinishHead(const Run& run) const;

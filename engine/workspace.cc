@@ -70,6 +70,9 @@ Workspace Carve(const ModelConfig& config, const WorkspaceShape& shape, Carver* 
   w.gate_up = carver->Take<float>(tokens * w.gate_up_columns);
   w.projected = carver->Take<float>(tokens * config.columns);
   w.logits = carver->Take<float>(uint64_t{shape.logit_rows} * config.vocabulary);
+  const uint64_t top = uint64_t{shape.logit_rows} * kMaxTopLogits;
+  w.top_values = carver->Take<float>(top);
+  w.top_ids = carver->Take<int32_t>(top);
   return w;
 }
 

@@ -18,6 +18,9 @@ struct Workspace {
   float* gate_up = nullptr;      // [T, 2 * feed_forward_columns]: gate, then up
   float* projected = nullptr;    // [T, columns]: a projection before its post norm
   float* logits = nullptr;       // [logit_rows, vocabulary]
+  // The largest logits: [logit_rows, k], k at most kMaxTopLogits.
+  float* top_values = nullptr;
+  int32_t* top_ids = nullptr;
 
   uint32_t qkv_columns = 0;
   uint32_t gate_up_columns = 0;

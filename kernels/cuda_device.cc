@@ -195,6 +195,7 @@ class CudaDevice final : public Device {
         budget_(absl::StrCat("cuda:", info.ordinal), budget_bytes) {
     state_.ordinal = static_cast<int>(info.ordinal);
     state_.multiprocessors = info.multiprocessors;
+    state_.launches_early = info.compute_major >= 9;
   }
   ~CudaDevice() override {
     state_.MakeCurrent();

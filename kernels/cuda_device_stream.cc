@@ -59,6 +59,7 @@ bool CudaDeviceStream::BeginEnqueue() {
   if (!made_.ok() || !state_->failure.ok()) return false;
   state_->MakeCurrent();
   is_marked_ = false;
+  after_kernel_ = false;
   return true;
 }
 
@@ -129,6 +130,7 @@ uint64_t CudaDeviceStream::scratch_bytes() const {
 
 void CudaDeviceStream::Launch(const KernelCall& call, const LaunchShape& shape) {
   WEIR_CHECK(memory_ != nullptr || !made_.ok());  // else a stream of copies
+  const bool after_kernel = after_kernel_;
   if (!BeginEnqueue()) return;
   if (shape.shared_bytes > kFreeSharedBytes &&
       !state_->failure.Check(
@@ -138,12 +140,23 @@ void CudaDeviceStream::Launch(const KernelCall& call, const LaunchShape& shape) 
     return;
   }
   void* arguments[] = {const_cast<void*>(call.argument)};
-  const cudaError_t error =
-      cudaLaunchKernel(call.function, dim3(shape.blocks_x, shape.blocks_y), dim3(shape.threads),
-                       arguments, shape.shared_bytes, stream_);
+  // Before the end of a kernel only, and never of a copy or of other streams' work: what an early
+  // kernel reads ahead may be what those bring.
+  cudaLaunchAttribute early = {};
+  early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  early.val.programmaticStreamSerializationAllowed = 1;
+  cudaLaunchConfig_t config = {};
+  config.gridDim = dim3(shape.blocks_x, shape.blocks_y);
+  config.blockDim = dim3(shape.threads);
+  config.dynamicSmemBytes = shape.shared_bytes;
+  config.stream = stream_;
+  config.attrs = &early;
+  config.numAttrs = shape.early && after_kernel && state_->launches_early ? 1 : 0;
+  const cudaError_t error = cudaLaunchKernelExC(&config, call.function, arguments);
   WEIR_CHECK(error != cudaErrorInvalidValue && error != cudaErrorInvalidConfiguration &&
              error != cudaErrorLaunchOutOfResources && error != cudaErrorInvalidDeviceFunction);
-  state_->failure.Check(error, "cudaLaunchKernel");
+  state_->failure.Check(error, "cudaLaunchKernelExC");
+  after_kernel_ = true;
 }
 
 void CudaDeviceStream::Gemm(const GemmArgs& args) {

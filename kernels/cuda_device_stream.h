@@ -54,7 +54,8 @@ class CudaDeviceStream final : public CudaStream {
   absl::Status made_;  // whether the stream could be made
   cudaStream_t stream_ = nullptr;
   cublasHandle_t blas_ = nullptr;
-  bool is_marked_ = true;  // the latest mark covers all that was enqueued
+  bool is_marked_ = true;      // the latest mark covers all that was enqueued
+  bool after_kernel_ = false;  // what was enqueued last is a kernel
   // In the order in which one needs the other.
   std::unique_ptr<CudaEvents> events_;
   std::unique_ptr<CudaMailbox> mailbox_;

@@ -41,6 +41,7 @@ class CudaFailure {
 struct CudaState {
   int ordinal = 0;
   uint32_t multiprocessors = 0;
+  bool launches_early = false;  // LaunchShape::early (kernels/cuda_stream.h)
   // cuStreamWaitValue32, which only the driver has.
   PFN_cuStreamWaitValue32_v11070 wait_value = nullptr;
   std::unique_ptr<CudaBlas> blas;

@@ -93,9 +93,14 @@ class RowSink {
   template <uint32_t kCount>
   WEIR_DEVICE void StoreHalves(uint16_t* to, const float* values, uint32_t count) {
     if (count == kCount) {  // rows are aligned
-      WEIR_UNROLL
-      for (uint32_t i = 0; i < kCount; i += 4) {
-        *reinterpret_cast<Words2*>(to + i) = {HalfPair(values + i), HalfPair(values + i + 2)};
+      if constexpr (kCount == 4) {
+        *reinterpret_cast<Words2*>(to) = {HalfPair(values), HalfPair(values + 2)};
+      } else {
+        WEIR_UNROLL
+        for (uint32_t i = 0; i < kCount; i += 8) {
+          *reinterpret_cast<Words4*>(to + i) = {HalfPair(values + i), HalfPair(values + i + 2),
+                                                HalfPair(values + i + 4), HalfPair(values + i + 6)};
+        }
       }
       return;
     }

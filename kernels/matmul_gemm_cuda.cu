@@ -62,7 +62,8 @@ WEIR_KERNEL(kThreads, 1) void HalveKernel(HalveArgs args) {
 
 struct FinishArgs {
   MatMulArgs matmul;      // of the tile: output, bias and tokens begin with it
-  const float* products;  // [tokens, rows]
+  const float* products;  // [tokens, rows] at row stride `stride` floats; may be the output
+  uint64_t stride;
   const float* token_scales;
   const float* row_scales;
 };
@@ -71,7 +72,7 @@ WEIR_KERNEL(kThreads, 1) void FinishKernel(FinishArgs args) {
   const uint32_t row = BlockX() * kThreads + ThreadIndex();
   if (row >= args.matmul.rows) return;
   for (uint32_t t = BlockY(); t < args.matmul.tokens; t += BlockCountY()) {
-    const float product = args.products[uint64_t{t} * args.matmul.rows + row];
+    const float product = args.products[t * args.stride + row];
     StoreOutput(args.matmul, t, row, product * args.token_scales[t] * args.row_scales[row]);
   }
 }
@@ -81,19 +82,20 @@ struct Tiles {
   uint64_t tokens;
   uint64_t rows;
   uint64_t stride;  // of both in columns
+  bool in_place;    // products go straight to the output
 
   uint64_t HalvesBytes(uint64_t count) const { return AlignUp(count * stride * 2, 256); }
   uint64_t ScalesBytes(uint64_t count) const { return AlignUp(count * 4, 256); }
   uint64_t Bytes() const {
     return HalvesBytes(tokens) + ScalesBytes(tokens) + HalvesBytes(rows) + ScalesBytes(rows) +
-           AlignUp(tokens * rows * 4, 256);
+           (in_place ? 0 : AlignUp(tokens * rows * 4, 256));
   }
 };
 Tiles ChooseTiles(const MatMulArgs& args, uint64_t scratch_bytes) {
   // The weight is decoded again for each tile of tokens: so the rows are cut first, but not into
   // tiles that are too small for a good matrix product.
   constexpr uint64_t kFewRows = 1024;
-  Tiles tiles = {args.tokens, args.rows, AlignUp(args.columns, 8)};
+  Tiles tiles = {args.tokens, args.rows, AlignUp(args.columns, 8), !args.accumulate};
   while (tiles.Bytes() > scratch_bytes) {
     WEIR_CHECK(tiles.rows > 1 || tiles.tokens > 1);
     if (tiles.rows > kFewRows || tiles.rows >= tiles.tokens) {
@@ -123,7 +125,7 @@ void MatMulByGemm(CudaStream& stream, const MatMulArgs& args) {
   auto* const token_scales = reinterpret_cast<float*>(take(tiles.ScalesBytes(tiles.tokens)));
   auto* const weights = reinterpret_cast<uint16_t*>(take(tiles.HalvesBytes(tiles.rows)));
   auto* const row_scales = reinterpret_cast<float*>(take(tiles.ScalesBytes(tiles.rows)));
-  auto* const products = reinterpret_cast<float*>(next);
+  auto* const room = reinterpret_cast<float*>(next);
   const uint64_t row_bytes = RowBytes(args.dtype, args.columns);
   const uint64_t lines = CeilDiv(args.columns, CudaQuantizedLine::kColumns);
   for (uint64_t t = 0; t < args.tokens; t += tiles.tokens) {
@@ -142,10 +144,12 @@ void MatMulByGemm(CudaStream& stream, const MatMulArgs& args) {
       DequantizeToHalves(stream,
                          {args.dtype, tile.weight, tile.rows, args.columns, tiles.stride, 1.0f},
                          weights, row_scales);
-      stream.Gemm({inputs, tiles.stride, weights, tiles.stride, products, tile.rows, tile.tokens,
+      float* const products = tiles.in_place ? tile.output : room;
+      const uint64_t stride = tiles.in_place ? args.output_stride : tile.rows;
+      stream.Gemm({inputs, tiles.stride, weights, tiles.stride, products, stride, tile.tokens,
                    tile.rows, args.columns});
       Launch(stream, FinishShape(tile.tokens, tile.rows), FinishKernel,
-             {tile, products, token_scales, row_scales});
+             {tile, products, stride, token_scales, row_scales});
     }
   }
 }

@@ -5,14 +5,14 @@
 // Weights come through shared memory (kernels/cuda_row_stream.h), activations out of L1, which
 // holds a token of any usual size (2.6 bytes a column).
 //
-// Cost for an H100 of Q4_K with one token, counted in the machine code: about 200 instructions for a
-// lane's 64 columns (32 dp4a, 16 of them for the second plane; 10 loads of activations; 24 to split
-// nibbles; 40 for two scales and minima; 45 for the copies; the rest addresses and the loop), and
-// about 90 for a row. That is 3.1 a weight and 0.7 more where a row is 4096 columns. The device has
-// 5.4 issue slots and 2.7 integer slots for each weight that its memory delivers (3.1 TB/s, 4.5 bits
-// a weight). With 32 warps a multiprocessor and three stages of each under way 110 KiB are asked for;
-// 3.1 TB/s times 0.8 us need 19 KiB. The kernel is launched early, and has asked for its first
-// weights by the time the one before ends.
+// Cost for an H100 of Q4_K with one token, counted in the machine code: about 200 instructions for
+// a lane's 64 columns (32 dp4a, 16 of them for the second plane; 10 loads of activations; 24 to
+// split nibbles; 40 for two scales and minima; 45 for the copies; the rest addresses and the loop),
+// and about 90 for a row. That is 3.1 a weight and 0.7 more where a row is 4096 columns. The device
+// has 5.4 issue slots and 2.7 integer slots for each weight that its memory delivers (3.1 TB/s, 4.5
+// bits a weight). With 32 warps a multiprocessor and three stages of each under way 110 KiB are
+// asked for; 3.1 TB/s times 0.8 us need 19 KiB. The kernel is launched early, and has asked for its
+// first weights by the time the one before ends.
 #include <cstddef>
 
 #include "io/base.h"

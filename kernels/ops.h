@@ -44,9 +44,9 @@ void QuantizeActivations(Stream& stream, const QuantizeActivationsArgs& args);
 // ---- output[t, r] = sum_c input[t, c] * weight[r, c] + bias[r]
 // -------------------------------------
 
-// On a CUDA device a product of more than 8 tokens rounds both factors to float16 after scaling each
-// row and token by its own power of two, whatever the formats, and sums in float32: relative to the
-// sum of |input * weight|, an error of at most 2^-10 and 2^-24 for each column.
+// On a CUDA device a product of more than 8 tokens rounds both factors to float16 after scaling
+// each row and token by its own power of two, whatever the formats, and sums in float32: relative
+// to the sum of |input * weight|, an error of at most 2^-10 and 2^-24 for each column.
 struct MatMulArgs {
   // Exactly one of the two inputs. `quantized` only for block formats (float weights are always
   // multiplied in float32): ask UsesQuantizedActivations.

@@ -68,12 +68,14 @@ std::vector<TokenId> RandomTokens(uint32_t count, uint32_t vocabulary, uint64_t 
   return tokens;
 }
 
+Sampler GreedySampler(const Model& model) { return {{.temperature = 0}, model.config.vocabulary}; }
+
 absl::StatusOr<Sample> RunOnce(Engine& engine, const Model& model, const BenchOptions& options,
                                Generation* last) {
   const std::vector<TokenId> prompt =
       RandomTokens(std::max(1u, options.prompt_tokens), model.config.vocabulary, options.seed);
   const std::unique_ptr<Session> session = engine.NewSession();
-  Sampler sampler({.temperature = 0}, model.config.vocabulary);
+  Sampler sampler = GreedySampler(model);
   const EngineStats before = engine.stats();
   // One more token than passes: the first comes out of the prompt's pass.
   const int64_t made = options.generate_tokens == 0 ? 0 : int64_t{options.generate_tokens} + 1;
@@ -180,6 +182,7 @@ absl::Status Bench(const BenchOptions& options) {
   }
   WEIR_ASSIGN_OR_RETURN(PlannedRun run, PlanFromOptions(*model, model_options, needs));
   WEIR_RETURN_IF_ERROR(MeasureCompute(*model, model_options, &run));
+  run.top_logits = GreedySampler(*model).candidates();
   WEIR_ASSIGN_OR_RETURN(const std::unique_ptr<Engine> engine,
                         OpenEngine(*model, &run, model_options));
   WEIR_RETURN_IF_ERROR(MeasureLinksOf(*engine, *model, model_options, &run.ceilings));

@@ -136,9 +136,10 @@ absl::Status Chat(const ChatOptions& options) {
             model->path, ": the model has no chat template. Use `weir run --no-chat`")));
   }
   WEIR_ASSIGN_OR_RETURN(PlannedRun run, PlanFromOptions(*model, options.model, ContextNeeds()));
+  Sampler sampler(sampler_options, model->config.vocabulary);
+  run.top_logits = sampler.candidates();
   WEIR_ASSIGN_OR_RETURN(const std::unique_ptr<Engine> engine,
                         OpenEngine(*model, &run, options.model));
-  Sampler sampler(sampler_options, model->config.vocabulary);
   const GenerateOptions generate = {.max_tokens = options.sampling.max_tokens,
                                     .ignore_end = options.sampling.ignore_end};
   const Turn turn{*engine, *model, sampler, generate};

@@ -102,13 +102,14 @@ absl::Status Run(const RunOptions& options) {
   WEIR_ASSIGN_OR_RETURN(PlannedRun run,
                         PlanFromOptions(*model, options.model, NeedsOf(prompt, options)));
   WEIR_RETURN_IF_ERROR(MeasureCompute(*model, options.model, &run));
+  Sampler sampler(sampler_options, model->config.vocabulary);
+  run.top_logits = sampler.candidates();
   WEIR_ASSIGN_OR_RETURN(const std::unique_ptr<Engine> engine,
                         OpenEngine(*model, &run, options.model));
   WEIR_RETURN_IF_ERROR(MeasureLinksOf(*engine, *model, options.model, &run.ceilings));
   const bool is_emulated = run.device.is_emulated();
 
   const std::unique_ptr<Session> session = engine->NewSession();
-  Sampler sampler(sampler_options, model->config.vocabulary);
   TextStream text(stdout);
   std::string bytes;
   bytes.reserve(kTokenBytes);

@@ -97,7 +97,9 @@ absl::StatusOr<Generation> Generate(Engine& engine, Session& session, Sampler& s
   Counters before = CountersNow(engine);
   before.allocations = AllocationCount();  // last: reading the other counters allocates
   while (status.ok() && options.max_tokens != 0) {
-    const TokenId token = sampler.Sample(engine.logits(0), history);
+    const TokenId token = engine.top_logits() > 0
+                              ? sampler.SampleTop(engine.top_values(0), engine.top_ids(0))
+                              : sampler.Sample(engine.logits(0), history);
     if (tokenizer.IsEndOfGeneration(token) && !options.ignore_end) {
       result.stop = Generation::Stop::kEndToken;
       break;

@@ -45,7 +45,8 @@ struct Generation {
 };
 
 // Appends `prompt` and what is generated to the session. `on_token` sees each token made. An
-// interrupt ends it with Stop::kInterrupted and what was made so far.
+// interrupt ends it with Stop::kInterrupted and what was made so far. An engine that leaves the
+// largest logits only leaves as many as the sampler asks for (Sampler::candidates).
 absl::StatusOr<Generation> Generate(Engine& engine, Session& session, Sampler& sampler,
                                     const Tokenizer& tokenizer, absl::Span<const TokenId> prompt,
                                     const GenerateOptions& options,

@@ -27,6 +27,9 @@ struct PlannedRun {
   ContextNeeds needs;
   ChosenDevice device;
   ModelPlan made;
+  // Of each row an accelerator sends so many of the largest logits to the host
+  // (Sampler::candidates); 0: all.
+  uint32_t top_logits = 0;
   // Empty where nothing was measured. Of the CPU, or of the accelerator, the CPU beside it and
   // their link.
   Ceilings ceilings;

@@ -251,6 +251,35 @@ TEST_F(CudaHostTest, FullRingsBlockTheHostAndNothingElse) {
   while (told < 3000) std::this_thread::yield();
 }
 
+// A kernel begins before the end of another kernel and of nothing else: a copy or what another
+// stream did may be what it reads ahead.
+TEST_F(CudaHostTest, KernelsBeginEarlyAfterKernelsOnly) {
+  const auto device = Make();
+  const auto stream = device->NewStream();
+  const auto other = device->NewStream();
+  CudaStream& cuda = static_cast<CudaStream&>(*stream);
+  const auto buffer = *device->Allocate(64, 64, Touch::kNow);
+  const auto launches = [&](int count) {
+    const uint64_t before = fake_cuda::early_launches();
+    for (int i = 0; i < count; ++i) {
+      fake_cuda::Launch(cuda, kNothing, nullptr);
+      stream->Record();
+    }
+    return fake_cuda::early_launches() - before;
+  };
+  EXPECT_EQ(launches(3), 2u);
+  EXPECT_EQ(launches(2), 2u);
+  uint8_t bytes[64] = {};
+  stream->CopyIn(buffer->data(), bytes, sizeof(bytes));
+  EXPECT_EQ(launches(3), 2u);
+  std::atomic<uint32_t> gate{0};
+  fake_cuda::LaunchHold(static_cast<CudaStream&>(*other), &gate);
+  stream->WaitFor(*other, other->Record());
+  EXPECT_EQ(launches(1), 0u);
+  gate = 1;
+  stream->Wait(stream->Record());
+}
+
 // Marks are known to be complete before their events are recorded again, though nobody asked.
 TEST_F(CudaHostTest, OldMarksAreCompleteWhileNewOnesAreHeld) {
   const auto device = Make();

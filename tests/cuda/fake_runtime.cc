@@ -54,6 +54,7 @@ struct World {
   std::map<char*, size_t> pinned;                       // bytes by begin
   uint64_t used_bytes = 0;
   uint64_t live_objects = 0;
+  uint64_t early_launches = 0;
 };
 
 World& world() {
@@ -115,6 +116,7 @@ struct CUstream_st {
   uint64_t given = 0;
   uint64_t run = 0;
   bool stopping = false;
+  bool after_kernel = false;  // given last, marks aside
   std::thread thread;
 
   bool is_idle() const { return run == given; }
@@ -122,6 +124,7 @@ struct CUstream_st {
     CheckDevice(device);
     world().changed.wait(*lock, [&] { return given - run < kQueue; });
     ring[given++ % kQueue] = op;
+    if (op.kind != Op::kMark) after_kernel = op.kind == Op::kLaunch;
     world().changed.notify_all();
   }
   void Work();
@@ -198,12 +201,14 @@ uint64_t used_bytes() {
   const Lock lock(world().mutex);
   return world().used_bytes;
 }
+uint64_t early_launches() { return world().early_launches; }
 uint64_t live_objects() {
   const Lock lock(world().mutex);
   return world().live_objects;
 }
 void Launch(CudaStream& stream, const Kernel& kernel, const void* argument) {
-  stream.Launch({&kernel, argument, nullptr}, {.blocks_x = 1, .blocks_y = 1, .threads = 32});
+  stream.Launch({&kernel, argument, nullptr},
+                {.blocks_x = 1, .blocks_y = 1, .threads = 32, .early = true});
 }
 void LaunchHold(CudaStream& stream, const std::atomic<uint32_t>* gate) {
   static constexpr Kernel kHold = {
@@ -313,16 +318,18 @@ cudaError_t cudaFuncGetAttributes(cudaFuncAttributes*, const void*) {
   return w.kernels_fit ? cudaSuccess : cudaErrorNoKernelImageForDevice;
 }
 cudaError_t cudaFuncSetAttribute(const void*, cudaFuncAttribute, int) { return cudaSuccess; }
-cudaError_t cudaLaunchKernel(const void* function, dim3 grid, dim3 block, void** arguments, size_t,
-                             cudaStream_t stream) {
-  FAKE_ENTER("cudaLaunchKernel");
-  WEIR_CHECK(grid.x * grid.y > 0 && block.x % 32 == 0 && block.x <= 1024);
+cudaError_t cudaLaunchKernelExC(const cudaLaunchConfig_t* config, const void* kernel,
+                                void** arguments) {
+  FAKE_ENTER("cudaLaunchKernelExC");
+  WEIR_CHECK(config->gridDim.x * config->gridDim.y > 0 && config->blockDim.x % 32 == 0);
+  WEIR_CHECK(config->numAttrs == 0 || config->stream->after_kernel);
+  w.early_launches += config->numAttrs;
   Op op;
   op.kind = Op::kLaunch;
-  op.kernel = static_cast<const Kernel*>(function);
+  op.kernel = static_cast<const Kernel*>(kernel);
   WEIR_CHECK(op.kernel->argument_bytes <= sizeof(op.argument));
   if (op.kernel->argument_bytes > 0) memcpy(op.argument, arguments[0], op.kernel->argument_bytes);
-  stream->Give(op, &lock);
+  config->stream->Give(op, &lock);
   return cudaSuccess;
 }
 

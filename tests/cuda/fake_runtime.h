@@ -28,15 +28,17 @@ void SetKernelsFit(bool fit);                        // whether the program's ke
 void FailNext(const char* call, cudaError_t error);  // of the calls that name themselves in Enter
 // How long a thread that waited for an event takes to look at it again.
 void SetWakeUpMs(int milliseconds);
-uint64_t used_bytes();    // of all devices
-uint64_t live_objects();  // streams, events, pinned ranges, allocations
+uint64_t used_bytes();      // of all devices
+uint64_t early_launches();  // of all kernels, since the program began
+uint64_t live_objects();    // streams, events, pinned ranges, allocations
 
 // A kernel: `run` is called once with a copy of the argument.
 struct Kernel {
   void (*run)(const void* argument);
   uint64_t argument_bytes;  // at most 64
 };
-// Enqueues it as kernels/cuda_launch.h does. The kernel outlives its run.
+// Enqueues it as kernels/cuda_launch.h does, as one that may begin early. The kernel outlives its
+// run.
 void Launch(CudaStream& stream, const Kernel& kernel, const void* argument);
 // Enqueues one that runs until `*gate` is not 0.
 void LaunchHold(CudaStream& stream, const std::atomic<uint32_t>* gate);

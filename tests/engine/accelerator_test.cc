@@ -105,6 +105,17 @@ TEST_P(SameTokensBeside, EveryChunkSize) {
   }
 }
 
+// As on a GPU: many steps at once, and few notifications.
+TEST_P(SameTokensBeside, StepsEnqueuedFarAhead) {
+  for (const double hbm : {0.1, 0.5, 1.2}) {
+    for (const InPlace in_place : {InPlace::kOff, InPlace::kOn}) {
+      EngineSetup setup = Accelerated(hbm, 0.4, in_place);
+      setup.engine.accelerator.runs_far_ahead = true;
+      Expect(setup);
+    }
+  }
+}
+
 TEST_P(SameTokensBeside, ASlowLinkAndFaultsOfTheDisk) {
   EngineSetup setup = Accelerated(0.1, 0.4, InPlace::kOn);
   setup.engine.accelerator.h2d_bytes_per_s = 200e6;
@@ -161,6 +172,32 @@ TEST(AcceleratorLogits, AreThoseOfTheCpuInEveryArchitecture) {
     }
     EXPECT_EQ(logits[0], logits[1]);
     EXPECT_EQ(logits[0], logits[2]);
+  }
+}
+
+// The few that a sampler asks for are those that all of them have largest, on either device.
+TEST(AcceleratorLogits, TheLargestComeAlone) {
+  const std::unique_ptr<Model> model = LoadTiny();
+  ASSERT_NE(model, nullptr);
+  EngineSetup on_cpu;
+  for (EngineSetup setup : {on_cpu, Accelerated(0.5, 0.5, InPlace::kOn)}) {
+    const auto all = OpenEngineWith(*model, setup);
+    setup.engine.top_logits = 5;
+    const auto some = OpenEngineWith(*model, setup);
+    ASSERT_TRUE(all.ok() && some.ok()) << some.status();
+    const auto all_session = (*all)->NewSession();
+    const auto some_session = (*some)->NewSession();
+    for (const std::vector<TokenId>& tokens : {Prompt(), std::vector<TokenId>{5}}) {
+      ASSERT_TRUE((*all)->Forward(*all_session, tokens, 1, true).ok());
+      ASSERT_TRUE((*some)->Forward(*some_session, tokens, 1, true).ok());
+      std::vector<float> logits((*all)->logits(0).begin(), (*all)->logits(0).end());
+      for (size_t i = 0; i < 5; ++i) {
+        const TokenId best = ArgMax(logits);
+        EXPECT_EQ((*some)->top_ids(0)[i], best);
+        EXPECT_EQ((*some)->top_values(0)[i], logits[static_cast<size_t>(best)]);
+        logits[static_cast<size_t>(best)] = -1e30f;
+      }
+    }
   }
 }
 

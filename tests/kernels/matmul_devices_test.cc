@@ -18,6 +18,9 @@
 #include <vector>
 
 #include "kernels/ops.h"
+#ifdef WEIR_HAVE_HOST_GRID
+#include "tests/kernels/host_grid/device.h"
+#endif
 #include "tests/kernels/op_reference_helper.h"
 #include "tests/kernels/op_runner_helper.h"
 #include "tests/kernels/reference_helper.h"
@@ -287,6 +290,28 @@ TEST_P(MatMulOnDeviceTest, EachRowAndTokenHasItsScale) {
   const std::unique_ptr<OpRunner> runner = MakeOpRunner(GetParam());
   Check(GetParam(), p, {}, Multiply(*runner, p, {}));
 }
+
+#ifdef WEIR_HAVE_HOST_GRID
+// Products that are cut into tiles of rows and of tokens because scratch memory is short.
+TEST(MatMulHostGridTest, LittleScratchMemory) {
+  for (const DType dtype : {DType::kBF16, DType::kQ4_0}) {
+    for (const uint32_t tokens : {3u, 29u}) {
+      const Problem p(dtype, 41, 512, tokens, 17);
+      for (const uint64_t scratch_bytes : {8192u, 20480u, 49152u}) {
+        for (const bool extras : {false, true}) {
+          SCOPED_TRACE(testing::Message() << GetDTypeInfo(dtype).name << ", " << tokens
+                                          << " tokens, " << scratch_bytes << " bytes");
+          OpRunner runner(host_grid::MakeHostGridDevice({.scratch_bytes = scratch_bytes}));
+          Way way;
+          way.extras = extras;
+          Check("HostGrid", p, way, Multiply(runner, p, way));
+          if (testing::Test::HasFatalFailure()) return;
+        }
+      }
+    }
+  }
+}
+#endif
 
 TEST_P(MatMulOnDeviceTest, NanAndInfinityReachTheirTokenAlone) {
   for (const float poison : {std::nanf(""), -std::nanf(""), INFINITY, -INFINITY}) {

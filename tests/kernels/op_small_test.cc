@@ -14,6 +14,9 @@
 #include "kernels/dequantize.h"
 #include "kernels/isa.h"
 #include "kernels/ops.h"
+#ifdef WEIR_HAVE_HOST_GRID
+#include "tests/kernels/host_grid/device.h"
+#endif
 #include "tests/kernels/op_reference_helper.h"
 #include "tests/kernels/op_runner_helper.h"
 #include "tests/kernels/reference_helper.h"
@@ -321,6 +324,23 @@ TEST_P(EmbedRowsTest, GathersScaledRowsOfEveryFormat) {
     }
   }
 }
+
+#ifdef WEIR_HAVE_HOST_GRID
+TEST(EmbedRowsHostGridTest, LittleScratchMemory) {
+  const std::vector<float> table = RandomFloats(7 * 100, 3);
+  OpRunner runner(host_grid::MakeHostGridDevice({.scratch_bytes = 1024}));  // two rows
+  const float* const on_device = runner.Upload(table);
+  std::vector<const uint8_t*> rows;
+  std::vector<float> expected;
+  for (const uint32_t row : {6u, 0u, 3u, 3u, 5u}) {
+    rows.push_back(reinterpret_cast<const uint8_t*>(on_device + row * 100));
+    expected.insert(expected.end(), &table[row * 100], &table[row * 100] + 100);
+  }
+  float* const output = runner.Upload(std::vector<float>(500));
+  EmbedRows(runner.stream(), {runner.Upload(rows), DType::kF32, 1.0f, output, 5, 100});
+  EXPECT_EQ(runner.Download(output, 500), expected);
+}
+#endif
 
 // ---- no work
 // --------------------------------------------------------------------------------------------

@@ -38,7 +38,6 @@ class HostGridStream : public CudaStream {
  public:
   explicit HostGridStream(const HostGridOptions& options)
       : options_(options), scratch_(options.scratch_bytes, 256) {
-    WEIR_CHECK(options.scratch_bytes >= kLeastScratchBytes);
     memset(scratch_.data(), kGarbage, scratch_.size_bytes());
   }
 

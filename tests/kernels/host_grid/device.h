@@ -6,6 +6,7 @@
 
 #include <memory>
 
+#include "kernels/cuda_stream.h"
 #include "kernels/device.h"
 
 namespace weir::host_grid {
@@ -13,7 +14,9 @@ namespace weir::host_grid {
 struct HostGridOptions {
   // As a kernel's grid may depend on it. Few, so that blocks loop.
   uint32_t multiprocessors = 2;
-  uint64_t scratch_bytes = 8 * kMiB;  // of a stream
+  // Of a stream. Less than a real one has (CudaStream::kLeastScratchBytes) makes ops cut their
+  // work.
+  uint64_t scratch_bytes = CudaStream::kLeastScratchBytes;
 };
 
 std::unique_ptr<Device> MakeHostGridDevice(const HostGridOptions& options);
