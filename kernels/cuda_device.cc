@@ -112,6 +112,14 @@ absl::Status CheckKernels(const CudaDeviceInfo& info) {
       ". Build it with -DWEIR_CUDA_ARCHITECTURES=", architecture, ", or use --device cpu"));
 }
 
+// Code of capability 9 has the instruction by which an early kernel waits; older code, which the
+// driver can translate for a newer GPU, has not.
+bool LaunchesEarly() {
+  cudaFuncAttributes attributes = {};
+  return cudaFuncGetAttributes(&attributes, cuda::ProbeFunction()) == cudaSuccess &&
+         attributes.ptxVersion >= 90;
+}
+
 absl::StatusOr<PFN_cuStreamWaitValue32_v11070> FindWaitValue() {
   void* function = nullptr;
   cudaDriverEntryPointQueryResult found = cudaDriverEntryPointSymbolNotFound;
@@ -195,7 +203,6 @@ class CudaDevice final : public Device {
         budget_(absl::StrCat("cuda:", info.ordinal), budget_bytes) {
     state_.ordinal = static_cast<int>(info.ordinal);
     state_.multiprocessors = info.multiprocessors;
-    state_.launches_early = info.compute_major >= 9;
   }
   ~CudaDevice() override {
     state_.MakeCurrent();
@@ -230,6 +237,7 @@ class CudaDevice final : public Device {
 };
 
 absl::Status CudaDevice::Init() {
+  state_.launches_early = LaunchesEarly();
   WEIR_ASSIGN_OR_RETURN(state_.wait_value, FindWaitValue());
   WEIR_ASSIGN_OR_RETURN(state_.blas, CudaBlas::Load());
   const cudaError_t error = cudaStreamCreateWithFlags(&fill_stream_, cudaStreamNonBlocking);

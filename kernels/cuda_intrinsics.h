@@ -20,11 +20,13 @@
 #define WEIR_DEVICE inline
 #define WEIR_SHARED static
 #define WEIR_UNROLL
+#define WEIR_NO_UNROLL
 #else
 #define WEIR_KERNEL(threads, blocks) __global__ __launch_bounds__(threads, blocks)
 #define WEIR_DEVICE __device__ __forceinline__
 #define WEIR_SHARED __shared__
 #define WEIR_UNROLL _Pragma("unroll")
+#define WEIR_NO_UNROLL _Pragma("unroll 1")
 #endif
 
 namespace weir::WEIR_CUDA_NAMESPACE {

@@ -30,29 +30,28 @@ WEIR_DEVICE uint32_t Misalignment(const uint8_t* address) {
 
 // Begins this lane's part of the copies of `end` bytes, at most kMostBytes, that follow a 16-byte
 // aligned address: every 32nd word of 16 bytes, the first of which is at `lane_from` and goes to
-// stage + 16 * lane. All lanes call it with the same `end`; the caller commits. If `careful`, words
-// may reach beyond the piece; of those only the bytes inside are copied, at once.
+// `lane_to`. All lanes call it with the same `end`; the caller commits. If `careful`, words may
+// reach beyond the piece; of those only the bytes inside are copied, at once.
 template <uint32_t kMostBytes>
 WEIR_DEVICE void CopyToStage(const WeightBytes& weight, const uint8_t* lane_from, uint32_t end,
-                             bool careful, uint8_t* stage) {
+                             bool careful, uint8_t* lane_to) {
   constexpr uint32_t kRoundBytes = 16 * kWarpThreads;
   const uint32_t lane_at = 16 * LaneIndex();
   if (!careful) {
     WEIR_UNROLL
     for (uint32_t i = 0; i < kMostBytes; i += kRoundBytes) {
-      if (lane_at + i < end) CopyAsync16(stage + lane_at + i, lane_from + i, 16);
+      if (lane_at + i < end) CopyAsync16(lane_to + i, lane_from + i, 16);
     }
     return;
   }
   for (uint32_t i = 0; lane_at + i < end; i += kRoundBytes) {
     const uint8_t* const word = lane_from + i;
-    uint8_t* const to = stage + lane_at + i;
     if (word >= weight.begin && word + 16 <= weight.end) {
-      CopyAsync16(to, word, 16);
+      CopyAsync16(lane_to + i, word, 16);
       continue;
     }
     for (uint32_t j = 0; j < 16; ++j) {
-      if (word + j >= weight.begin && word + j < weight.end) to[j] = word[j];
+      if (word + j >= weight.begin && word + j < weight.end) lane_to[i + j] = word[j];
     }
   }
 }
@@ -75,8 +74,7 @@ class RowStream {
         rows_(rows),
         stride_(stride),
         row_(first) {
-    BeginRow();
-    for (stage_ = 0; stage_ + 1 < kStages; ++stage_) BeginStep();
+    for (; stage_ + 1 < kStages; ++stage_) BeginStep();
   }
 
   // Where the next step's bytes lie until the next call, Misalignment(row) bytes in.
@@ -89,27 +87,21 @@ class RowStream {
   }
 
  private:
-  // Of row_: where this lane begins to copy, and how much there is from there on.
-  WEIR_DEVICE void BeginRow() {
-    const uint8_t* const row = weight_.begin + uint64_t{row_} * row_bytes_;
-    const uint32_t skip = Misalignment(row);
-    lane_next_ = row - skip + 16 * LaneIndex();
-    left_ = row_ < rows_ ? skip + row_bytes_ : 0;
-    step_end_ = skip + kStepBytes;
-    careful_ = uint64_t{row_} * row_bytes_ < 16 || uint64_t{rows_ - 1 - row_} * row_bytes_ < 16;
-  }
   // Begins to fill the stage before the one that is next, which is done with.
   WEIR_DEVICE void BeginStep() {
-    if (left_ > 0) {
-      const uint32_t end = left_ < step_end_ ? left_ : step_end_;
-      CopyToStage<kStepBytes + 15>(weight_, lane_next_, end, careful_,
-                                   ring_ + stage_ * kStageBytes);
-      lane_next_ += kStepBytes;
-      left_ -= kStepBytes;
-      if (end != step_end_ || left_ + kStepBytes == step_end_) {
-        row_ += stride_;
-        BeginRow();
-      }
+    if (row_ < rows_) {
+      const uint8_t* const from = weight_.begin + uint64_t{row_} * row_bytes_ + at_;
+      const uint32_t skip = Misalignment(from);
+      const uint32_t left = row_bytes_ - at_;
+      // Only words of the rows at both ends can reach beyond the piece.
+      const uint32_t end_rows = row_bytes_ < 16 ? 16 : 1;
+      const bool careful = row_ < end_rows || row_ + end_rows >= rows_;
+      CopyToStage<kStepBytes + 15>(weight_, from - skip + 16 * LaneIndex(),
+                                   skip + (left < kStepBytes ? left : kStepBytes), careful,
+                                   ring_ + stage_ * kStageBytes + 16 * LaneIndex());
+      const bool row_ends = left <= kStepBytes;
+      at_ = row_ends ? 0 : at_ + kStepBytes;
+      row_ = row_ends ? row_ + stride_ : row_;
     }
     CommitCopies();
   }
@@ -119,12 +111,9 @@ class RowStream {
   const uint32_t row_bytes_;
   const uint32_t rows_;
   const uint32_t stride_;
-  uint32_t row_;  // of the next copy
-  const uint8_t* lane_next_;
-  uint32_t left_;      // of the row, from the aligned word in which it continues
-  uint32_t step_end_;  // the same of a whole step
-  bool careful_;
-  uint32_t stage_;
+  uint32_t row_;     // of the next copy
+  uint32_t at_ = 0;  // where in the row it begins
+  uint32_t stage_ = 0;
 };
 
 }  // namespace weir::WEIR_CUDA_NAMESPACE

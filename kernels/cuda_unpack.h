@@ -25,7 +25,7 @@ namespace weir::WEIR_CUDA_NAMESPACE {
 
 inline constexpr uint32_t kStepColumns = 2048;
 inline constexpr uint32_t kQuarterColumns = 16;
-inline constexpr uint32_t kReadAheadBytes = 4;  // that loads below may touch beyond the block
+inline constexpr uint32_t kReadAheadBytes = 6;  // that loads below may touch beyond the block
 
 // A lane's part of a step in a block format.
 struct WeightUnit {

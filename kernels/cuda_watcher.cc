@@ -12,8 +12,7 @@ CudaWatcher::~CudaWatcher() {
 }
 
 absl::Status CudaWatcher::Start() {
-  const absl::Status started =
-      StartDeviceThread("weir-cuda", &CudaWatcher::ThreadMain, this, &thread_);
+  absl::Status started = StartDeviceThread("weir-cuda", &CudaWatcher::ThreadMain, this, &thread_);
   is_started_ = started.ok();
   return started;
 }

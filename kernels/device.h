@@ -65,8 +65,9 @@ class Stream {
   // stream of any device and outlives that work. Does not block the caller.
   virtual void WaitFor(Stream& other, Event event) = 0;
 
-  // Copies in the stream's order. `host` memory should be pinned (Device::Pin): from other memory a
-  // CUDA device copies slowly and may block the caller. Both must stay valid until it has run.
+  // Copies in the stream's order. `host` memory should be pinned (Device::Pin) and then lie in one
+  // pinned range as a whole: from other memory a CUDA device copies slowly and may block the
+  // caller. Both must stay valid until it has run.
   virtual void CopyIn(uint8_t* device, const uint8_t* host, uint64_t bytes) = 0;
   virtual void CopyOut(uint8_t* host, const uint8_t* device, uint64_t bytes) = 0;
 };
@@ -105,7 +106,8 @@ class Device {
   virtual std::unique_ptr<Stream> NewStream() = 0;
   // Of copies alone, which run beside the kernels of other streams. No op may be called on it.
   virtual std::unique_ptr<Stream> NewCopyStream() = 0;
-  // Makes [data, data + bytes) fast to copy from and to. Blocks for the time that pinning takes;
+  // Makes [data, data + bytes) fast to copy from and to. Blocks for the time that pinning takes,
+  // which is short for huge pages that are there already and long for pages that it has to make;
   // any thread. AlreadyExists when a part of it is pinned already. The device outlives the range.
   virtual absl::StatusOr<std::unique_ptr<PinnedRange>> Pin(uint8_t* data, uint64_t bytes) = 0;
   virtual DeviceMemory memory() const = 0;

@@ -5,14 +5,14 @@
 // Weights come through shared memory (kernels/cuda_row_stream.h), activations out of L1, which
 // holds a token of any usual size (2.6 bytes a column).
 //
-// Cost for an H100 of Q4_K with one token, counted in the machine code: about 200 instructions for
-// a lane's 64 columns (32 dp4a, 16 of them for the second plane; 10 loads of activations; 24 to
-// split nibbles; 40 for two scales and minima; 45 for the copies; the rest addresses and the loop),
-// and about 90 for a row. That is 3.1 a weight and 0.7 more where a row is 4096 columns. The device
-// has 5.4 issue slots and 2.7 integer slots for each weight that its memory delivers (3.1 TB/s, 4.5
-// bits a weight). With 32 warps a multiprocessor and three stages of each under way 110 KiB are
-// asked for; 3.1 TB/s times 0.8 us need 19 KiB. The kernel is launched early, and has asked for its
-// first weights by the time the one before ends.
+// Cost for an H100 of Q4_K with one token, counted in the machine code: 142 instructions for a
+// lane's 64 columns (32 dp4a, 16 of them for the second plane; 10 loads of activations; 24 to split
+// nibbles; 40 for two scales and minima; 12 to scale and add; the rest addresses and the loop), 116
+// for a stage of two steps and 53 for a row. That is 3.1 a weight and 0.4 more where a row is 4096
+// columns. The device has 5.4 issue slots and 2.7 integer slots for each weight that its memory
+// delivers (3.1 TB/s, 4.5 bits a weight). With 32 warps a multiprocessor and a stage of each under
+// way 72 KiB are asked for; 3.1 TB/s times 0.8 us need 19 KiB. The kernel is launched early, and
+// has asked for its first weights by the time the one before ends.
 #include <cstddef>
 
 #include "io/base.h"
@@ -31,13 +31,16 @@ constexpr uint32_t kWarps = kThreads / kWarpThreads;
 // Blocks of a multiprocessor: few enough that the sums of the tokens fit the registers.
 constexpr uint32_t BlocksOf(uint32_t tokens) { return tokens == 1 ? 8 : 5; }
 
-// As many stages as 5 KiB of shared memory a warp hold, of which one is in use.
-constexpr uint32_t StagesOf(uint32_t step_bytes) {
-  const uint32_t stages = 5200 / StageBytes(step_bytes);
-  return stages < 2 ? 2 : stages > 6 ? 6 : stages;
-}
+// A stage of the ring holds two steps where they are small, which halves the cost of the ring, and
+// as many stages as 5 KiB of shared memory a warp hold, of which one is in use.
 template <DType kDType>
-using StreamOf = RowStream<Format<kDType>::kStepBytes, StagesOf(Format<kDType>::kStepBytes)>;
+struct Ring {
+  static constexpr uint32_t kStepBytes = Format<kDType>::kStepBytes;
+  static constexpr uint32_t kSteps = kStepBytes <= 1200 ? 2 : 1;
+  static constexpr uint32_t kFitting = 5200 / StageBytes(kSteps * kStepBytes);
+  static constexpr uint32_t kStages = kFitting < 2 ? 2 : kFitting > 6 ? 6 : kFitting;
+  using Stream = RowStream<kSteps * kStepBytes, kStages>;
+};
 
 struct MatVecArgs {
   MatMulArgs matmul;
@@ -112,7 +115,8 @@ template <DType kDType, uint32_t kTokens>
 WEIR_KERNEL(kThreads, BlocksOf(kTokens))
 void MatVecKernel(MatVecArgs args) {
   using F = Format<kDType>;
-  using RingStream = StreamOf<kDType>;
+  using RingStream = typename Ring<kDType>::Stream;
+  constexpr uint32_t kStageColumns = Ring<kDType>::kSteps * kStepColumns;
   LetNextBegin();
   const MatMulArgs& m = args.matmul;
   const uint32_t lane = LaneIndex();
@@ -128,11 +132,13 @@ void MatVecKernel(MatVecArgs args) {
     const uint32_t skip = Misalignment(m.weight + uint64_t{row} * args.row_bytes);
     float sums[kTokens] = {};
     const CudaQuantizedLine* line = lane_line;
-    for (uint32_t first = 0; first < m.columns; first += kStepColumns) {
-      const SharedBytes bytes = {stream.Next(), skip};
+    for (uint32_t first = 0; first < m.columns; first += kStageColumns) {
+      SharedBytes bytes = {stream.Next(), skip};
+      const uint32_t end = m.columns - first < kStageColumns ? m.columns : first + kStageColumns;
       // Of 32 columns all or none are there. Beyond the row lies garbage, and no activation.
-      if (first + lane_column < m.columns) {
-        const bool all = F::kBlockColumns == kSuperBlock || first + lane_column + 32 < m.columns;
+      WEIR_NO_UNROLL
+      for (uint32_t column = first + lane_column; column < end; column += kStepColumns) {
+        const bool all = F::kBlockColumns == kSuperBlock || column + 32 < m.columns;
         WeightUnit unit;
         LoadUnit<kDType>(bytes, lane, &unit);
         const CudaQuantizedLine* token = line;
@@ -143,8 +149,9 @@ void MatVecKernel(MatVecArgs args) {
           if (all) sums[t] = AddQuarters<kDType>(sums[t], unit, 2, token, lane % 2);
           token += args.token_lines;
         }
+        bytes = bytes + F::kStepBytes;
+        line += kStepColumns / CudaQuantizedLine::kColumns;
       }
-      line += kStepColumns / CudaQuantizedLine::kColumns;
     }
     float mine = 0;
     WEIR_UNROLL
@@ -164,7 +171,7 @@ void LaunchMatVec(CudaStream& stream, const MatVecArgs& args) {
   shape.blocks_x = static_cast<uint32_t>(needed < most ? needed : most);
   shape.threads = kThreads;
   shape.early = true;
-  shape.shared_bytes = kWarps * StreamOf<kDType>::kBytes;
+  shape.shared_bytes = kWarps * Ring<kDType>::Stream::kBytes;
   Launch(stream, shape, MatVecKernel<kDType, kTokens>, args);
 }
 

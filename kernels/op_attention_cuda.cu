@@ -52,8 +52,8 @@ WEIR_DEVICE float LargestBase(const float* records, uint32_t record_floats, uint
   return WarpMax(bases[LaneIndex() % kMergeWarps]);
 }
 
-// A block a row: x is its place in its tile, y the tile. Splits are dealt out to the warps by their
-// absolute numbers, and the warps' sums are added in one order.
+// A block a row: x is its place in its tile, y the tile. The row's own splits, which depend on its
+// position alone, are dealt out to the warps, whose sums are added in one order.
 WEIR_KERNEL(kMergeThreads, 1) void MergeKernel(AttentionCall call) {
   WEIR_SHARED float values[kMergeWarps][kMostHeadColumns];
   WEIR_SHARED float sums[kMergeWarps];
@@ -73,8 +73,7 @@ WEIR_KERNEL(kMergeThreads, 1) void MergeKernel(AttentionCall call) {
   const uint32_t columns = args.layout.value_columns;
   float own[kLaneColumns] = {};
   float sum = 0;
-  // The warp whose number the absolute number of the split has, modulo the warps.
-  for (uint32_t i = (WarpIndex() - first) % kMergeWarps; i < count; i += kMergeWarps) {
+  for (uint32_t i = WarpIndex(); i < count; i += kMergeWarps) {
     const float* const from = records + uint64_t{i} * call.record_floats;
     const float factor = from[0] == kNegativeInfinity ? 0.0f : Exp2(from[0] - base);
     sum = Fma(factor, from[1], sum);

@@ -211,7 +211,7 @@ def suite_tsan(log):
     # kernels; switching it off for the process is the documented way out.
     prefix = ["setarch", os.uname().machine, "-R"]
     code, _ = run_logged([*prefix, "true"], log)
-    threaded = [folder for folder in ("cuda", "engine", "io", "kernels") if folder in test_folders()]
+    threaded = sorted({"cuda", "engine", "io", "kernels"} & set(test_folders()))
     return run_binaries("tsan", threaded, [], "-*Slow*", log, prefix if code == 0 else ())
 
 

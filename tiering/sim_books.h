@@ -108,7 +108,7 @@ class SimBooks {
   void CheckPlanLayout();
   void CheckArena(Tier home, uint64_t arena_bytes);
   void CheckDestination(const Transfer& transfer);
-  void CheckSlot(const SimMemory& memory, BlockId block, SlotId slot);
+  void CheckSlot(const SimMemory& memory, BlockId id, SlotId slot);
   void CheckCopyDestination(const Copy& copy);
   void CheckCopySource(BlockId block);
   void CheckBudgets();

@@ -50,8 +50,7 @@ SimMachine::SimMachine(const Program& program, const Plan& plan, const SimHardwa
                                       : hardware.step_ns.size() == program.steps.size());
   if (!has_accelerator_) return;
   WEIR_CHECK(hardware.link_bytes_per_s > 0);
-  WEIR_CHECK(hardware.host_step_ns.empty() ? hardware.host_compute_bytes_per_s > 0
-                                           : hardware.host_step_ns.size() == program.steps.size());
+  WEIR_CHECK(hardware.host_step_ns.empty() || hardware.host_step_ns.size() == program.steps.size());
   copy_end_ns_.assign(program.blocks.size(), 0);
 }
 

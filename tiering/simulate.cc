@@ -63,6 +63,22 @@ void SetBounds(const Program& program, const Plan& plan, const SimHardware& hard
   }
 }
 
+// Ceilings that were not measured are zero.
+absl::Status CheckHardware(const Program& program, const Plan& plan, const SimHardware& hardware) {
+  if (!plan.accelerator.has_value()) return absl::OkStatus();
+  if (hardware.link_bytes_per_s <= 0) {
+    return absl::FailedPreconditionError(
+        "the plan is for an accelerator, and the rate of the link to it is not known");
+  }
+  const bool cpu_known = !hardware.host_step_ns.empty() || hardware.host_compute_bytes_per_s > 0;
+  for (StepId step = 0; step < program.steps.size() && !cpu_known; ++step) {
+    if (StepDevice(program, plan, step, /*wide=*/false) == ComputeDevice::kAccelerator) continue;
+    return absl::FailedPreconditionError(
+        "the plan gives steps to the CPU beside the accelerator, and its rate is not known");
+  }
+  return absl::OkStatus();
+}
+
 class Run {
  public:
   Run(const Program& program, const Plan& plan, const SimHardware& hardware,
@@ -169,6 +185,8 @@ SimHardware SimHardwareFrom(const Ceilings& ceilings) {
 Simulation SimulateDecode(const Program& program, const Plan& plan, const SimHardware& hardware,
                           const SimFaults& faults, const SimulateOptions& options, Trace* trace) {
   Simulation simulation;
+  simulation.status = CheckHardware(program, plan, hardware);
+  if (!simulation.status.ok()) return simulation;
   SetBounds(program, plan, hardware, &simulation);
   Run(program, plan, hardware, faults, options, trace).Passes(&simulation);
   return simulation;

@@ -28,7 +28,9 @@ struct SimulateOptions {
 
 // Times and bytes of the timed passes together, unless said otherwise.
 struct Simulation {
-  absl::Status status;     // what ended the run early: a fault, a cancellation
+  // What ended the run early: a fault, a cancellation; or FailedPrecondition where the plan has an
+  // accelerator and the hardware's figures for it are missing: then nothing was simulated.
+  absl::Status status;
   absl::Status violation;  // an invariant that the scheduler broke (tiering/sim_books.h)
 
   uint32_t passes = 0;          // that were completed

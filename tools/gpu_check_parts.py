@@ -7,7 +7,7 @@ import os
 import shutil
 import sys
 
-from gpu_check_setup import GB, ROOT, OutOfTime, Skipped, run_group
+from gpu_check_setup import GB, ROOT, TOOLKIT, OutOfTime, Skipped, run_group
 from measure import MIB, RunFailed, rotated
 
 sys.path.insert(0, str(ROOT / "tests"))
@@ -19,6 +19,8 @@ GPU_TESTS = "--gtest_filter=*Gpu*"
 SANITIZER_TOOLS = ("memcheck", "racecheck")
 SANITIZER_FOUND = 99  # its exit code when the program is to blame
 PROMPT, LONG_PROMPT, DEEP, GENERATED = 2048, 4096, 32768, 128  # tokens
+KEPT = ("device", "predicted_decode_tokens_per_s", "predicted_bottleneck", "startup_s", "ttft_s",
+        "weights", "hbm_bytes", "peak_rss_bytes", "links", "decode", "time_s")  # of a bench's JSON
 MOST_CHUNK = 4096  # tokens of a prompt in one pass
 RING = 128 * MIB  # beside what a run takes without its weights
 HBM_OF_70B = 22 * GB
@@ -79,8 +81,7 @@ def sample_of(arm, report):
     """What is kept of the --json of a bench."""
     speed = report["bench"][f"{arm.kind}_tokens_per_s"]
     kept = {"tokens_per_s": speed["median"], "low": speed["min"], "high": speed["max"]}
-    for name in ("device", "weights", "decode", "hbm_bytes", "ttft_s", "startup_s", "predicted_decode_tokens_per_s",
-                 "predicted_bottleneck", "peak_rss_bytes", "links", "time_s"):
+    for name in KEPT:
         kept[name] = report.get(name)
     return kept
 
@@ -158,7 +159,7 @@ def run_sanitizer(check, result):
     """compute-sanitizer over the same tests, as far as the time goes."""
     if check.gpu is None:
         raise Skipped("compute-sanitizer needs a GPU")
-    path = os.environ.get("PATH", "") + ":/usr/local/cuda/bin"
+    path = f"{os.environ.get('PATH', '')}:{TOOLKIT}/bin"
     sanitizer = shutil.which("compute-sanitizer", path=path)
     if sanitizer is None:
         raise Skipped("compute-sanitizer is neither on PATH nor in /usr/local/cuda/bin")

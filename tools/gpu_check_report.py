@@ -182,7 +182,7 @@ def links_text(probe):
 
 def part_text(name, part):
     """What a part has to show, for stdout."""
-    lines = [f"\n## {name}: {part['status']} in {part['seconds']:.1f} s of {part['bound_s']:.0f}"]
+    lines = [f"{name}: {part['status']} in {part['seconds']:.1f} s of {part['bound_s']:.0f}"]
     if part.get("reason"):
         lines.append(part["reason"])
     for binary, counts in part.get("binaries", {}).items():
@@ -202,15 +202,13 @@ def part_text(name, part):
     return "\n".join(lines)
 
 
-def document_text(document, names):
-    """The tables of the named parts, and what they took."""
-    parts = document["parts"]
-    what = f"# gpu_check on {document['device']}"
-    if document["emulated"]:
-        what += " (emulated: nothing here tells of a GPU)"
-    lines = [what, *(part_text(name, parts[name]) for name in names)]
+def title(header):
+    text = f"# gpu_check on {header['gpu']['name'] if header['gpu'] else header['device']}"
+    return text + (" (emulated: nothing here tells of a GPU)" if header["emulated"] else "")
+
+
+def closing_text(document, names):
+    """What was measured to compare with, and what each of the named parts took."""
     known = ", ".join(f"{link} {rate:.2f}" for link, rate in document["ceilings_gb_per_s"].items())
-    lines.append(f"\nceilings, GB/s: {known or 'none measured'}")
-    took = ", ".join(f"{name} {parts[name]['seconds']:.0f} s" for name in names)
-    lines.append(f"time: {took}")
-    return "\n".join(lines)
+    took = ", ".join(f"{name} {document['parts'][name]['seconds']:.0f} s" for name in names)
+    return f"\nceilings, GB/s: {known or 'none measured'}\ntime: {took}"

@@ -1,6 +1,7 @@
 """What gpu_check finds on the machine: its own files (of a bundle or of a checkout), the GPU, time,
 and the synthetic models that it writes."""
 
+import contextlib
 import ctypes
 import dataclasses
 import json
@@ -9,6 +10,7 @@ import pathlib
 import shutil
 import signal
 import subprocess
+import sys
 import time
 
 from measure import MeasureError, RunFailed, run_json
@@ -17,6 +19,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 GIB = 1 << 30
 GB = 10**9
 DAY_S = 86400
+TOOLKIT = pathlib.Path("/usr/local/cuda")
 ROOM_BYTES = 2 * GIB  # of a disk, that stays free
 
 
@@ -84,6 +87,22 @@ def find_gpu(number, library="libcuda.so.1"):
     _ask(driver, "cuDeviceTotalMem_v2", ctypes.byref(memory), handle)
     return Gpu(name.value.decode(errors="replace"), memory.value,
                f"{version.value // 1000}.{version.value % 1000 // 10}")
+
+
+def find_cublas():
+    """Where the system has no cuBLAS but a package of this Python has one, the programs that this
+    script starts shall find that."""
+    for name in ("libcublas.so.13", "libcublas.so.12"):
+        if (TOOLKIT / "lib64" / name).exists():
+            return
+        with contextlib.suppress(OSError):
+            ctypes.CDLL(name)
+            return
+    for entry in sys.path:
+        for library in sorted(pathlib.Path(entry).glob("nvidia/*/lib/libcublas.so.*")):
+            before = os.environ.get("LD_LIBRARY_PATH")
+            os.environ["LD_LIBRARY_PATH"] = ":".join(filter(None, [before, str(library.parent)]))
+            return
 
 
 def run_group(command, limit_s, cwd=None):

@@ -182,7 +182,7 @@ absl::Status CheckMachine(const Plan& plan, const ChosenDevice& device) {
     }
     return WithExitCode(ExitCode::kBudget, CheckDram(plan.dram_bytes()));
   }
-  const absl::Status both = CheckDram(plan.dram_bytes() + hbm_bytes);
+  absl::Status both = CheckDram(plan.dram_bytes() + hbm_bytes);
   if (both.ok()) return both;
   return WithExitCode(
       ExitCode::kBudget,

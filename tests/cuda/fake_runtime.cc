@@ -83,10 +83,12 @@ void CheckDevice(int device) {
   abort();
 }
 
+// In part pinned, or in two ranges, is neither.
 bool IsPinned(const void* begin, size_t bytes) {
   const char* const data = static_cast<const char*>(begin);
   for (const auto& [start, length] : world().pinned) {
     if (data >= start && data + bytes <= start + length) return true;
+    WEIR_CHECK(data >= start + length || data + bytes <= start);
   }
   return false;
 }
@@ -207,8 +209,7 @@ uint64_t live_objects() {
   return world().live_objects;
 }
 void Launch(CudaStream& stream, const Kernel& kernel, const void* argument) {
-  stream.Launch({&kernel, argument, nullptr},
-                {.blocks_x = 1, .blocks_y = 1, .threads = 32, .early = true});
+  stream.Launch({&kernel, argument, nullptr}, {.threads = 32, .early = true});
 }
 void LaunchHold(CudaStream& stream, const std::atomic<uint32_t>* gate) {
   static constexpr Kernel kHold = {
@@ -313,8 +314,9 @@ cudaError_t cudaGetDriverEntryPointByVersion(const char* symbol, void** function
 
 // ---- kernels
 
-cudaError_t cudaFuncGetAttributes(cudaFuncAttributes*, const void*) {
+cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, const void*) {
   FAKE_ENTER("cudaFuncGetAttributes");
+  *attributes = {.ptxVersion = 90};
   return w.kernels_fit ? cudaSuccess : cudaErrorNoKernelImageForDevice;
 }
 cudaError_t cudaFuncSetAttribute(const void*, cudaFuncAttribute, int) { return cudaSuccess; }
@@ -324,9 +326,7 @@ cudaError_t cudaLaunchKernelExC(const cudaLaunchConfig_t* config, const void* ke
   WEIR_CHECK(config->gridDim.x * config->gridDim.y > 0 && config->blockDim.x % 32 == 0);
   WEIR_CHECK(config->numAttrs == 0 || config->stream->after_kernel);
   w.early_launches += config->numAttrs;
-  Op op;
-  op.kind = Op::kLaunch;
-  op.kernel = static_cast<const Kernel*>(kernel);
+  Op op = {.kind = Op::kLaunch, .kernel = static_cast<const Kernel*>(kernel)};
   WEIR_CHECK(op.kernel->argument_bytes <= sizeof(op.argument));
   if (op.kernel->argument_bytes > 0) memcpy(op.argument, arguments[0], op.kernel->argument_bytes);
   config->stream->Give(op, &lock);

@@ -51,7 +51,8 @@ const Case kCases[] = {
     {{64, 1, 64, 64}, 4, 4000, 1, 0, 0},       // a long past
     {{64, 1, 32, 32}, 8, 3000, 40, 0, 0},      // the same for a prompt
     {{64, 2, 80, 80}, 8, 250, 8, 0, 0},        // rows in several tiles, over the end of a split
-    {{64, 1, 64, 48}, 5, 700, 7, 300, 20},     // keys wider than values, a window over splits
+    {{64, 1, 64, 48}, 5, 515, 7, 300, 20},     // keys wider than values, a window over 3 splits
+    {{64, 2, 8, 64}, 8, 1, 4, 0, 0},           // so few roundings that every half counts
     {{64, 1, 256, 256}, 2, 40, 33, 30, 0},     // wide heads, a prompt in windows over pages
     {{64, 2, 128, 128}, 14, 120, 16, 0, 0},    // groups that tiles of rows cut
     {{64, 1, 16, 72}, 1, 2000, 12, 1100, 0},   // a window over the splits of a prompt

@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cmath>
 #include <string>
+#include <utility>
 
 #include "tests/tiering/accelerator_helper.h"
 #include "tests/tiering/synthetic_helper.h"
@@ -194,6 +195,13 @@ TEST(SimulateTest, ReportsTheLegsOfAnAccelerator) {
   EXPECT_EQ(by_cpu.bottleneck, "cpu");
   EXPECT_GT(by_cpu.path_bound_ns, by_cpu.host_compute_bound_ns);
   EXPECT_GT(by_cpu.share_of_bound(), 0.97);
+  for (double* missing : {&ceilings.link_bytes_per_s, &ceilings.host_compute_bytes_per_s}) {
+    const double rate = std::exchange(*missing, 0.0);
+    EXPECT_EQ(
+        SimulateDecode(program, plan, SimHardwareFrom(ceilings), {}, {}, nullptr).status.code(),
+        absl::StatusCode::kFailedPrecondition);
+    *missing = rate;
+  }
   // Prompts are wide: the CPU takes no part in them.
   const Simulation prompt = simulate({.prompt_passes = 3, .warm_up_passes = 0, .passes = 1});
   EXPECT_EQ(prompt.machine.host_steps, CpuSteps(program, plan, {.head = true}));

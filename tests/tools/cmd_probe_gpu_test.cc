@@ -12,7 +12,7 @@ namespace {
 
 using ::testing::HasSubstr;
 
-TEST(ProbeGpuCommand, OptionsDecideWhatIsMeasured) {
+TEST(LinkProbeCommand, OptionsDecideWhatIsMeasured) {
   ProbeGpuOptions options;
   options.max_copy = "4MiB";
   options.seconds = 0.5;
@@ -56,7 +56,7 @@ GpuProbe SomeProbe() {
   return probe;
 }
 
-TEST(ProbeGpuCommand, TableAndJsonSayTheSame) {
+TEST(LinkProbeCommand, TableAndJsonSayTheSame) {
   const GpuProbe probe = SomeProbe();
   const nlohmann::json document = GpuProbeToJson(probe);
   EXPECT_EQ(document["device"], "a device");
@@ -82,7 +82,7 @@ TEST(ProbeGpuCommand, TableAndJsonSayTheSame) {
   EXPECT_THAT(text, HasSubstr("0.250 s touching with 5 threads, 0.500 s pinning"));
 }
 
-TEST(ProbeGpuCommand, EmulatedFiguresAreMarked) {
+TEST(LinkProbeCommand, EmulatedFiguresAreMarked) {
   GpuProbe probe = SomeProbe();
   probe.is_emulated = true;
   probe.result.device_read.reset();
@@ -91,7 +91,7 @@ TEST(ProbeGpuCommand, EmulatedFiguresAreMarked) {
   EXPECT_THAT(GpuProbeToText(probe), HasSubstr("nothing here tells of a GPU"));
 }
 
-TEST(ProbeGpuCommand, RefusalsNameTheOption) {
+TEST(LinkProbeCommand, RefusalsNameTheOption) {
   ProbeGpuOptions options;
   options.device.device = "tpu";
   EXPECT_THAT(std::string(RunProbeGpu(options).message()), HasSubstr("'tpu'"));

@@ -118,7 +118,9 @@ class GpuCheckTest(unittest.TestCase):
 
 class WholeRunTest(GpuCheckTest):
     def test_every_part_is_in_the_json_and_in_the_table(self):
-        document, output, _ = self.run_main()
+        with contextlib.chdir(self.folder):
+            document, output, _ = self.run_main("--folder", "models")
+        self.assertTrue((self.folder / "models").is_dir())
         self.assertEqual(list(document["parts"]), [part.name for part in parts.PARTS
                                                    if part.is_default])
         self.assertTrue(document["emulated"])
@@ -127,7 +129,7 @@ class WholeRunTest(GpuCheckTest):
         for name, part in document["parts"].items():
             wanted = "skipped" if name == "sanitizer" else "done"
             self.assertEqual(part["status"], wanted, (name, part["reason"]))
-            self.assertIn(f"## {name}: {wanted}", output)
+            self.assertIn(f"\n{name}: {wanted} in ", output)
         self.assertIn("emulated: nothing here tells of a GPU", output)
         self.assertIn("kernels_test: 1 passed, 0 failed, 0 skipped", output)
         rows = {row["name"]: row for name in ("resident", "dram")
@@ -143,6 +145,20 @@ class WholeRunTest(GpuCheckTest):
         # 16 tokens cross once, 1 GB at 20 GB/s: 320 tok/s; resident they take 0.16 s: 100 tok/s.
         self.assertAlmostEqual(rows["Q4_K, copied, prompt of 16"]["share_of_bound"], 1.0)
 
+    def test_shapes_that_are_measured(self):
+        document, _, _ = self.run_main("--only", "resident,mixed70b",
+                                       device=("--device", "emulated"))
+        self.assertFalse(document["small"])
+        names = [row["name"] for row in document["parts"]["resident"]["rows"]]
+        self.assertIn("BF16, prompt of 4096", names)
+        self.assertIn("Q4_K, decode at depth 32768", names)
+        self.assertTrue((self.folder / "models/8b-Q8_0.gguf").exists())
+        self.assertTrue((self.folder / "models/70b-Q4_K.gguf").exists())
+        for part in document["parts"].values():
+            self.assertEqual(part["status"], "done", part["reason"])
+            for row in part["rows"]:
+                self.assertEqual(len(row["samples"]), 2, row["name"])
+
     def test_single_parts_add_up(self):
         document, _, _ = self.run_main("--only", "dram")
         row = document["parts"]["dram"]["rows"][0]
@@ -150,7 +166,7 @@ class WholeRunTest(GpuCheckTest):
         document, output, _ = self.run_main("--only", "links")
         self.assertEqual(set(document["parts"]), {"dram", "links"})
         self.assertIn("h2d_pinned", document["parts"]["dram"]["rows"][0]["links"])
-        self.assertNotIn("## dram", output)
+        self.assertNotIn("dram: done", output)
         self.faults(fails="BF16")
         document, _, _ = self.run_main("--only", "dram", code=1)
         self.assertEqual(document["parts"]["dram"]["status"], "failed", "replaced by the newer one")
@@ -191,15 +207,19 @@ class WholeRunTest(GpuCheckTest):
         short = [parts.Part("resident", 1, parts.run_resident, ""),
                  parts.Part("links", 5, parts.run_links, "")]
         with mock.patch.object(gpu_check, "PARTS", short):
-            document, output, _ = self.run_main()
+            document, output, _ = self.run_main("--limit", "6")
         resident = document["parts"]["resident"]
-        self.assertEqual(resident["status"], "stopped")
+        self.assertEqual((resident["status"], resident["bound_s"]), ("stopped", 1))
         measured = [row["name"] for row in resident["rows"] if row["samples"]]
         self.assertIn("Q4_K, decode", measured)
         self.assertNotIn("BF16, decode", measured)
         self.assertLess(resident["seconds"], 5)
         self.assertEqual(document["parts"]["links"]["status"], "done")
         self.assertIn("| BF16, decode | not measured |", output)
+
+    def test_the_time_of_others_goes_to_those_that_run(self):
+        document, _, _ = self.run_main("--only", "links,disk")
+        self.assertAlmostEqual(document["parts"]["links"]["bound_s"], 270)
 
     def test_without_time_nothing_begins(self):
         document, _, _ = self.run_main("--limit", "0", "--only", "links,disk")
@@ -227,6 +247,17 @@ class RefusalTest(GpuCheckTest):
         (self.folder / "weir").unlink()
         _, _, errors = self.run_main(code=2)
         self.assertIn("tools/build", errors)
+
+    def test_cublas_of_a_python_package_is_found(self):
+        library = self.folder / "nvidia/cu13/lib/libcublas.so.13"
+        library.parent.mkdir(parents=True)
+        library.touch()
+        os.environ["LD_LIBRARY_PATH"] = "/before"
+        nowhere = mock.patch.object(setup.ctypes, "CDLL", side_effect=OSError)
+        no_toolkit = mock.patch.object(setup, "TOOLKIT", self.folder)
+        with nowhere, no_toolkit, mock.patch.object(sys, "path", [str(self.folder)]):
+            setup.find_cublas()
+        self.assertEqual(os.environ["LD_LIBRARY_PATH"], f"/before:{library.parent}")
 
     def test_the_driver_says_why(self):
         with self.assertRaisesRegex(MeasureError, "cannot be loaded"):
@@ -306,7 +337,8 @@ class PartsTest(GpuCheckTest):
         self.assertAlmostEqual(report.prompt_bound(row, {"h2d_pinned": 8.0}, {}), 32 / 0.5)
         rates = {"h2d_pinned": 8.0, "disk_read": 2.0}
         self.assertAlmostEqual(report.prompt_bound(row, rates, {}), 32 / 1.0)
-        self.assertAlmostEqual(report.prompt_bound(row, rates, {"BF16": {32: 16.0, 4: 1.0}}), 32 / 2.0)
+        resident = {"BF16": {32: 16.0, 4: 1.0}}
+        self.assertAlmostEqual(report.prompt_bound(row, rates, resident), 32 / 2.0)
         self.assertIsNone(report.prompt_bound(row, {}, {}))
 
 
@@ -315,7 +347,22 @@ class BuiltWeirTest(GpuCheckTest):
     def test_on_the_emulated_device(self):
         place = setup.Place("checkout", WEIR, self.folder, ROOT)
         with mock.patch.object(gpu_check, "find_place", lambda: place):
-            document, _, _ = self.run_main("--only", "links,disk")
+            document, _, _ = self.run_main("--only", "links,disk,dram,mixed,disk_homed")
+        for name, part in document["parts"].items():
+            self.assertEqual(part["status"], "done", (name, part["reason"]))
+        rows = {row["name"]: row for name in ("dram", "disk_homed")
+                for row in document["parts"][name]["rows"]}
+        copied = rows["BF16, copied, decode"]["placement"]
+        # What of the room for a ring the ring leaves holds weights: much of a tiny model's.
+        self.assertEqual(copied["copied"], copied["weights"] - copied["hbm"])
+        self.assertGreater(copied["copied"], copied["weights"] // 4)
+        self.assertEqual((copied["in_place"], copied["streamed"]), (0, 0))
+        in_place = rows["BF16, in place, decode"]["placement"]
+        self.assertEqual((in_place["in_place"], in_place["copied"]), (copied["copied"], 0))
+        on_disk = rows["Q4_K, decode"]["placement"]
+        self.assertGreater(on_disk["streamed"], on_disk["weights"] // 4)
+        for row in rows.values():
+            self.assertGreater(row["tokens_per_s"]["low"], 0, row["name"])
         ceilings = document["ceilings_gb_per_s"]
         self.assertGreater(ceilings["h2d_pinned"], 0)
         self.assertLess(ceilings["h2d_pinned"], 1.05, "the emulated link is of 1 GB/s")

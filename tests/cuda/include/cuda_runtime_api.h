@@ -52,7 +52,8 @@ struct CUevent_st;
 using cudaStream_t = CUstream_st*;
 using cudaEvent_t = CUevent_st*;
 struct dim3 {
-  explicit dim3(unsigned x_in = 1, unsigned y_in = 1) : x(x_in), y(y_in) {}
+  dim3() : x(1), y(1) {}
+  explicit dim3(unsigned x_in, unsigned y_in = 1) : x(x_in), y(y_in) {}
   unsigned x, y;
 };
 enum cudaLaunchAttributeID { cudaLaunchAttributeProgrammaticStreamSerialization = 6 };
@@ -73,7 +74,9 @@ struct cudaDeviceProp {
   char name[256];
   int major, minor, multiProcessorCount;
 };
-struct cudaFuncAttributes {};
+struct cudaFuncAttributes {
+  int ptxVersion;
+};
 
 extern "C" {
 const char* cudaGetErrorString(cudaError_t error);

@@ -24,7 +24,7 @@ constexpr uint64_t kStackBytes = 64 * kKiB;
 constexpr uint64_t kGuardBytes = 4 * kKiB;
 constexpr uint64_t kCanaryBytes = 64;  // after the dynamic shared memory
 constexpr uint8_t kCanary = 0xC5;
-constexpr uint8_t kGarbage = 0xFB;  // what shared memory holds at first: large negative numbers
+constexpr uint8_t kGarbage = 0xFF;  // what shared memory holds at first: NaN, of any width
 
 // Stacks for a block's fibers, a page that faults below each. Pages are taken as they are touched.
 class Stacks {

@@ -1,6 +1,8 @@
 # A device slot whose block has arrived counts as free as soon as its step was enqueued.
 replace_once(residency_h "  void Leave(BlockId block);\n"
-             "  void Leave(BlockId block);\n  bool IsPinned(BlockId block) const { return places_[block].pins > 0; }\n")
+             "  void Leave(BlockId block);
+  bool IsPinned(BlockId block) const { return places_[block].pins > 0; }
+")
 replace_once(scheduler_cc "  machine_.Run(step, device);\n"
              "  machine_.Run(step, device);
   if (device == ComputeDevice::kCpu) return;

@@ -9,8 +9,8 @@ function(replace_once text_variable from to)
   string(FIND "${${text_variable}}" "${from}" last REVERSE)
   if(first EQUAL -1 OR NOT first EQUAL last)
     message(FATAL_ERROR "mutant ${MUTANT}: this text must be in tiering (${text_variable}) exactly "
-                        "once, and is not. Bring tests/tiering/mutants/${MUTANT}.cmake up to date:\n"
-                        "${from}")
+                        "once, and is not. Bring tests/tiering/mutants/${MUTANT}.cmake up to "
+                        "date:\n${from}")
   endif()
   string(REPLACE "${from}" "${to}" text "${${text_variable}}")
   set(${text_variable} "${text}" PARENT_SCOPE)

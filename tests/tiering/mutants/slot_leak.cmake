@@ -9,4 +9,6 @@ replace_once(scheduler_events_cc
   host_.Leave(block);
 ")
 replace_once(residency_h "  void Leave(BlockId block);\n"
-             "  void Leave(BlockId block);\n  void Forget(BlockId block) { places_[block] = Place(); }\n")
+             "  void Leave(BlockId block);
+  void Forget(BlockId block) { places_[block] = Place(); }
+")
