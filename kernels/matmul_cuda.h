@@ -15,14 +15,14 @@ namespace weir::WEIR_CUDA_NAMESPACE {
 // Up to this many tokens are multiplied with each weight as it is read; more go through Gemm.
 inline constexpr uint32_t kMatVecTokens = 8;
 
-// Both: args.tokens <= kMatVecTokens. Each weight is read once. A row is one warp's: lane sums in
+// Both: matmul.tokens <= kMatVecTokens. Each weight is read once. A row is one warp's: lane sums in
 // order of columns, then by halving. So a token's result depends neither on the others nor on how
 // the weight is cut.
-// Weights in a block format, args.quantized.
-void MatVecQuantized(CudaStream& stream, const MatMulArgs& args);
-// Weights in a float format, args.input. `early` (kernels/cuda_stream.h) unless the weights have
+// Weights in a block format, matmul.quantized.
+void MatVecQuantized(CudaStream& stream, const MatMulArgs& matmul);
+// Weights in a float format, matmul.input. `early` (kernels/cuda_stream.h) unless the weights have
 // just been written by a kernel.
-void MatVecFloat(CudaStream& stream, const MatMulArgs& args, bool early);
+void MatVecFloat(CudaStream& stream, const MatMulArgs& matmul, bool early);
 
 // Any number of tokens, either input, any format: weights and activations are rounded to float16
 // after scaling by powers of two, each row's and token's own, and multiplied by Gemm.

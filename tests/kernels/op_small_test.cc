@@ -31,7 +31,7 @@ void RunOn(const std::string& device, const std::vector<float>& initial,
            const std::function<void(const std::vector<float>&)>& check) {
   const bool cpu = device == "Cpu";
   for (const std::string& isa : cpu ? SupportedIsas() : std::vector<std::string>{""}) {
-    SCOPED_TRACE(device + " " + isa);
+    SCOPED_TRACE(testing::Message() << device << " " << isa);
     std::vector<float> first;
     for (uint32_t threads : cpu ? std::vector<uint32_t>{1, 2, 3, 8} : std::vector<uint32_t>{1, 2}) {
       std::unique_ptr<OpRunner> runner = MakeOpRunner(device, threads, isa);
@@ -316,6 +316,7 @@ TEST_P(EmbedRowsTest, GathersScaledRowsOfEveryFormat) {
             // The table at an odd address of the device, and the addresses of its rows.
             const uint8_t* const on_device = runner.Upload(table, 3);
             std::vector<const uint8_t*> addresses;
+            addresses.reserve(rows.size());
             for (const uint8_t* row : rows) addresses.push_back(on_device + (row - table.data()));
             EmbedRows(runner.stream(),
                       {runner.Upload(addresses), info.dtype, scale, out, kTokens, kColumns});
