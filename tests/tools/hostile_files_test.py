@@ -152,11 +152,13 @@ class HostilePlansTest(unittest.TestCase):
     def test_corpus(self):
         tiny = "tests/data/tiny.gguf"
         for path in sorted((ROOT / "tests/fuzz/corpus/plan").iterdir()):
-            with self.subTest(path.name):
-                result = weir("run", tiny, "hi", "-n", "1", "--plan", path)
-                self.assertIn(result.returncode, (2, 3, 4), result.stderr)
-                self.assertEqual(result.stderr.count(b"\n"), 1, result.stderr)
-                self.assertTrue(re.match(rb"weir: ", result.stderr), result.stderr)
+            # Each device refuses a plan for the other: the plan itself is looked at by its own.
+            for device in ("cpu", "emulated"):
+                with self.subTest(path.name, device=device):
+                    result = weir("run", tiny, "hi", "-n", "1", "--plan", path, "--device", device)
+                    self.assertIn(result.returncode, (2, 3, 4), result.stderr)
+                    self.assertEqual(result.stderr.count(b"\n"), 1, result.stderr)
+                    self.assertTrue(re.match(rb"weir: ", result.stderr), result.stderr)
 
     def test_nested_and_long(self):
         with tempfile.TemporaryDirectory() as folder:
