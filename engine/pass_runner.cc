@@ -59,21 +59,23 @@ void PassRunner::FinishPass(ComputeDevice device) {
 void PassRunner::FetchLogits() {
   Stream& compute = *options_.compute;
   const Workspace& w = options_.workspace;
+  if (options_.top_logits > 0) {
+    TopLogits(compute, {.logits = w.logits,
+                        .stride = options_.vocabulary,
+                        .values = w.top_values,
+                        .ids = w.top_ids,
+                        .rows = input_.logit_rows,
+                        .vocabulary = options_.vocabulary,
+                        .k = options_.top_logits});
+  }
+  if (!has_accelerator()) return;  // they are in host memory
   const auto fetch = [&](float* to, const void* from, uint64_t count) {
-    if (!has_accelerator()) return;
     compute.CopyOut(reinterpret_cast<uint8_t*>(to), static_cast<const uint8_t*>(from),
                     count * sizeof(float));
   };
   if (options_.top_logits == 0) {
     return fetch(options_.host_logits, w.logits, uint64_t{input_.logit_rows} * options_.vocabulary);
   }
-  TopLogits(compute, {.logits = w.logits,
-                      .stride = options_.vocabulary,
-                      .values = w.top_values,
-                      .ids = w.top_ids,
-                      .rows = input_.logit_rows,
-                      .vocabulary = options_.vocabulary,
-                      .k = options_.top_logits});
   static_assert(sizeof(float) == sizeof(int32_t));
   fetch(options_.host_logits, w.top_values, TopCount());
   fetch(options_.host_logits + TopCount(), w.top_ids, TopCount());
