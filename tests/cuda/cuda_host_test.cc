@@ -339,8 +339,10 @@ TEST_F(CudaHostTest, ManyThreadsWaitWhileMarksAreRecycled) {
   ASSERT_TRUE(memory.ok());
   std::atomic<uint64_t> latest{0};
   std::atomic<bool> stop{false};
+  constexpr int kWaiters = 3;
   std::vector<std::thread> waiters;
-  for (int i = 0; i < 3; ++i) {
+  waiters.reserve(kWaiters);
+  for (int i = 0; i < kWaiters; ++i) {
     waiters.emplace_back([&] {
       while (!stop) {
         const Event event{latest.load()};

@@ -217,7 +217,7 @@ void LaunchHold(CudaStream& stream, const std::atomic<uint32_t>* gate) {
         const auto* closed = *static_cast<const std::atomic<uint32_t>* const*>(argument);
         while (closed->load() == 0) std::this_thread::yield();
       },
-      sizeof(gate)};
+      sizeof(void*)};  // the argument is where the gate is
   Launch(stream, kHold, &gate);
 }
 void FailSticky() {

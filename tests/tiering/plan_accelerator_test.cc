@@ -38,7 +38,7 @@ class PlanAcceleratorTest : public testing::Test {
   }
   // Budgets of so many blocks beside the overhead.
   Plan PlanOf(uint64_t dram_blocks, uint64_t hbm_blocks) const {
-    const Plan plan =
+    Plan plan =
         *MakeAcceleratorPlan(program_, options_.overhead.total() + dram_blocks * kBlock,
                              options_.device_overhead.total() + hbm_blocks * kBlock, options_);
     EXPECT_EQ(CheckPlanFits(program_, plan, "plan"), absl::OkStatus());
