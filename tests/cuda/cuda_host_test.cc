@@ -282,6 +282,7 @@ TEST_F(CudaHostTest, KernelsBeginEarlyAfterKernelsOnly) {
 
 // Marks are known to be complete before their events are recorded again, though nobody asked.
 TEST_F(CudaHostTest, OldMarksAreCompleteWhileNewOnesAreHeld) {
+  std::atomic<uint32_t> gate{0};  // outlives the stream, whose kernel looks at it
   const auto device = Make();
   const auto stream = device->NewStream();
   CudaStream& cuda = static_cast<CudaStream&>(*stream);
@@ -291,7 +292,6 @@ TEST_F(CudaHostTest, OldMarksAreCompleteWhileNewOnesAreHeld) {
     events.push_back(stream->Record());
   };
   for (int i = 0; i < 700; ++i) mark();
-  std::atomic<uint32_t> gate{0};
   fake_cuda::LaunchHold(cuda, &gate);
   for (int i = 0; i < 700; ++i) mark();
   // The ring holds 1024: the events of these were recorded again.
@@ -303,11 +303,11 @@ TEST_F(CudaHostTest, OldMarksAreCompleteWhileNewOnesAreHeld) {
 // A thread that waits for a mark does not find itself waiting for a later one: what that stands for
 // might wait for the thread.
 TEST_F(CudaHostTest, NobodyWaitsForALaterMarkThanAsked) {
+  std::atomic<uint32_t> first{0}, second{0};  // outlive the stream
   const auto device = Make();
   const auto stream = device->NewStream();
   CudaStream& cuda = static_cast<CudaStream&>(*stream);
   fake_cuda::SetWakeUpMs(200);
-  std::atomic<uint32_t> first{0}, second{0};
   std::atomic<bool> done{false};
   fake_cuda::LaunchHold(cuda, &first);
   const Event event = stream->Record();
