@@ -29,8 +29,8 @@ import fio
 import verdicts
 from cgroup import CgroupError, MemoryCgroup
 from measure import (MARGIN_BYTES, MIB, MeasureError, RunFailed, column, default_weir,
-                     device_read_bytes, error_percent, machine, median_ratio, parse_shares,
-                     parse_size, probe_disk, rotated, spread, table, weir_json, write_json)
+                     device_read_bytes, error_percent, median_ratio, parse_shares,
+                     parse_size, probe_disk, rotated, spread, table, weir_json)
 
 PILOT_TOKENS = 4
 MIN_TOKENS, MAX_TOKENS = 4, 256
@@ -322,12 +322,7 @@ def main():
         sys.exit(f"disk_leg: {error.filename}: {error.strerror}")
     judged = verdicts.of_disk_leg(results)
     print_tables(results)
-    print()
-    for verdict in judged:
-        print(verdict.line())
-    write_json(options.json, {"machine": machine(), "results": results,
-                              "verdicts": [dataclasses.asdict(verdict) for verdict in judged]})
-    return 1 if any(verdict.passed is False for verdict in judged) else 0
+    return verdicts.conclude(judged, results, options.json)
 
 
 if __name__ == "__main__":

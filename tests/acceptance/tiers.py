@@ -29,8 +29,7 @@ import tempfile
 import legs
 import verdicts
 from measure import (MARGIN_BYTES, MIB, MeasureError, RunFailed, column, default_weir, greedy_run,
-                     machine, median_ratio, probe_disk, rotated, spread, table, weir_json,
-                     write_json)
+                     median_ratio, probe_disk, rotated, spread, table, weir_json)
 
 SHARES = (10, 50, 100)  # of the weights
 IN_PLACE = ("auto", "on", "off")
@@ -275,12 +274,7 @@ def main():
     for part, show in (("tokens", print_tokens), ("link", print_link), ("disk", print_disk)):
         if results[part]:
             show(results[part])
-    print()
-    for verdict in judged:
-        print(verdict.line())
-    write_json(options.json, {"machine": machine(), "results": results,
-                              "verdicts": [dataclasses.asdict(verdict) for verdict in judged]})
-    return 1 if any(verdict.passed is False for verdict in judged) else 0
+    return verdicts.conclude(judged, results, options.json)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 import dataclasses
 import statistics
 
-from measure import MARGIN_BYTES, MIB
+from measure import MARGIN_BYTES, MIB, machine, write_json
 
 MIN_OF_DISK = 0.95  # of the probe's and fio's rate, nothing resident
 MIN_OF_BOUND = 0.93  # of max(disk, compute)
@@ -24,6 +24,16 @@ class Verdict:
     def line(self):
         word = {True: "passed", False: "FAILED", None: "not measured"}[self.passed]
         return f"{word}: {self.what}: {self.found}"
+
+
+def conclude(judged, results, json_path):
+    """Prints the verdicts, writes all to `json_path` if there is one; the script's exit code."""
+    print()
+    for verdict in judged:
+        print(verdict.line())
+    write_json(json_path, {"machine": machine(), "results": results,
+                           "verdicts": [dataclasses.asdict(verdict) for verdict in judged]})
+    return 1 if any(verdict.passed is False for verdict in judged) else 0
 
 
 def at_least(what, minimum, values):

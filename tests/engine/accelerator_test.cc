@@ -143,12 +143,7 @@ INSTANTIATE_TEST_SUITE_P(Formats, SameTokensBeside,
 TEST(AcceleratorLogits, AreThoseOfTheCpuInEveryArchitecture) {
   for (const Architecture& architecture : AllArchitectures()) {
     SCOPED_TRACE(std::string(architecture.name));
-    SyntheticSpec spec;
-    spec.architecture = std::string(architecture.name);
-    spec.format = "mixed";
-    if (architecture.window_rule != WindowRule::kNever) spec.window = 16;
-    spec.layers = 6;
-    const SyntheticFile file(spec);
+    const SyntheticFile file(SmallSpecOf(architecture));
     const auto model = LoadModel(file.path());
     ASSERT_TRUE(model.ok()) << model.status();
     std::vector<std::vector<float>> logits;

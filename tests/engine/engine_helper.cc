@@ -25,6 +25,15 @@ std::unique_ptr<Model> LoadTiny() {
   return model.ok() ? *std::move(model) : nullptr;
 }
 
+SyntheticSpec SmallSpecOf(const Architecture& architecture) {
+  SyntheticSpec spec;
+  spec.architecture = std::string(architecture.name);
+  spec.format = "mixed";
+  if (architecture.window_rule != WindowRule::kNever) spec.window = 16;
+  spec.layers = 6;
+  return spec;
+}
+
 SyntheticFile::SyntheticFile(const SyntheticSpec& spec) {
   std::string path = absl::StrCat(testing::TempDir(), "/weir_synthetic_XXXXXX");
   const int descriptor = mkstemp(path.data());

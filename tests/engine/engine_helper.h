@@ -11,12 +11,16 @@
 #include "engine/engine.h"
 #include "engine/model.h"
 #include "engine/planner.h"
+#include "models/architecture.h"
 #include "models/synthetic.h"
 
 namespace weir {
 
 // tests/data/tiny.gguf; a test fails where it cannot be opened.
 std::unique_ptr<Model> LoadTiny();
+
+// Six layers in mixed formats, with a short window where the architecture has windows.
+SyntheticSpec SmallSpecOf(const Architecture& architecture);
 
 // A synthetic model in a temporary folder, gone with this object.
 class SyntheticFile {
