@@ -39,8 +39,9 @@ Compared Compare(const Program& program, const Plan& plan, const Ceilings& ceili
   SimHardware hardware = SimHardwareFrom(ceilings);
   hardware.rows_latency_ns = 0;
   const Prediction prediction = PredictPlan(program, plan, ceilings);
+  // The rings fill over many passes where two legs are nearly equal: the steady state is predicted.
   const Simulation simulation =
-      SimulateDecode(program, plan, hardware, {}, {.warm_up_passes = 2, .passes = 6}, nullptr);
+      SimulateDecode(program, plan, hardware, {}, {.warm_up_passes = 16, .passes = 12}, nullptr);
   EXPECT_EQ(simulation.status, absl::OkStatus());
   EXPECT_EQ(simulation.violation, absl::OkStatus());
   EXPECT_EQ(simulation.bottleneck, prediction.bottleneck);
@@ -52,7 +53,7 @@ Compared Compare(const Program& program, const Plan& plan, const Ceilings& ceili
 
 void ExpectWithin(std::vector<double> ratios, double median, double worst) {
   std::sort(ratios.begin(), ratios.end());
-  EXPECT_GT(ratios.front(), 0.97);
+  EXPECT_GT(ratios.front(), 0.98);
   EXPECT_LT(ratios[ratios.size() / 2], median);
   EXPECT_LT(ratios.back(), worst);
   testing::Test::RecordProperty("median_percent",
@@ -73,9 +74,10 @@ TEST(PredictTest, PlannedPassesTakeWhatIsPredicted) {
     options.in_place = static_cast<InPlace>(dice.Below(3));
     options.ceilings = RandomCeilings(&dice);
     const uint64_t all = 2 * program.payload_bytes();
-    const Plan plan =
-        *MakeAcceleratorPlan(program, AcceleratorDramFloorBytes(program, options) + dice.Below(all),
-                             HbmFloorBytes(program, options) + dice.Below(all / 2), options);
+    // One statement each: the order in which arguments throw the dice is the compiler's to choose.
+    const uint64_t dram_bytes = AcceleratorDramFloorBytes(program, options) + dice.Below(all);
+    const uint64_t hbm_bytes = HbmFloorBytes(program, options) + dice.Below(all / 2);
+    const Plan plan = *MakeAcceleratorPlan(program, dram_bytes, hbm_bytes, options);
     ratios.push_back(Compare(program, plan, options.ceilings).ratio);
   }
   ExpectWithin(ratios, 1.01, 1.05);

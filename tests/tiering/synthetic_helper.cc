@@ -49,7 +49,8 @@ BlockId AddRandomBlock(Dice* dice, uint64_t* file_bytes, Program* program) {
   const uint64_t segments = dice->OneIn(4) ? dice->Between(2, 3) : 1;
   const uint64_t most_bytes = dice->OneIn(8) ? 64 * kPage : 8 * kPage;
   for (uint64_t i = 0; i < segments; ++i) {
-    AddSegment(dice->Between(1, most_bytes), dice->Below(kPage), file_bytes, &block);
+    const uint64_t bytes = dice->Between(1, most_bytes);
+    AddSegment(bytes, dice->Below(kPage), file_bytes, &block);
   }
   program->blocks.push_back(std::move(block));
   return static_cast<BlockId>(program->blocks.size() - 1);

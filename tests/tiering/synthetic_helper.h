@@ -15,6 +15,7 @@
 namespace weir {
 
 // Equal on every platform, unlike the standard distributions.
+// One throw a statement: compilers evaluate the arguments of a call in different orders.
 class Dice {
  public:
   explicit Dice(uint64_t seed) : engine_(seed) {}
