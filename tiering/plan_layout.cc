@@ -40,9 +40,9 @@ uint32_t PreferredSlots(const Program& program, uint64_t ring_bytes) {
 
 uint32_t RingSlots(const Program& program, uint64_t available_bytes, uint64_t preferred_ring_bytes,
                    uint32_t least) {
-  const uint64_t half = available_bytes / 2 / SlotBytes(program);
+  const uint64_t most = available_bytes / 4 * 3 / SlotBytes(program);
   return static_cast<uint32_t>(std::min<uint64_t>(PreferredSlots(program, preferred_ring_bytes),
-                                                  std::max<uint64_t>(half, least)));
+                                                  std::max<uint64_t>(most, least)));
 }
 
 std::vector<bool> ChooseEvenly(const std::vector<uint64_t>& prices, uint64_t budget) {

@@ -23,8 +23,9 @@ uint32_t MinSlots(const Program& program);
 uint32_t MinSlotsFor(const Program& program, uint32_t blocks);
 // Of a ring of about so many bytes.
 uint32_t PreferredSlots(const Program& program, uint64_t ring_bytes);
-// Slots of a ring that shares `available_bytes` with what stays: the preferred number, but half of
-// the room at most while that is small, and `least` in any case.
+// Slots of a ring that shares `available_bytes` with what stays: the preferred number, but three
+// quarters of the room at most while that is small, and `least` in any case. (Below the preferred
+// size a byte of ring is worth more than a byte that stays: docs/performance.md.)
 uint32_t RingSlots(const Program& program, uint64_t available_bytes, uint64_t preferred_ring_bytes,
                    uint32_t least);
 

@@ -138,7 +138,7 @@ TEST(PlanTest, TheRingKeepsItsPreferredSizeOnceThereIsRoom) {
   EXPECT_EQ(tight.slot_bytes, slot_bytes);
   EXPECT_EQ(tight.resident_arena_bytes, 0u);
   const Plan middle = *MakePlan(program, overhead + 8 * slot_bytes, options);
-  EXPECT_EQ(middle.slots, 4u);  // half for the ring while it is small
+  EXPECT_EQ(middle.slots, 6u);  // three quarters for the ring while it is small
   const Plan roomy = *MakePlan(program, overhead + 100 * slot_bytes, options);
   EXPECT_EQ(roomy.slots, 7u);  // 8 MiB
   EXPECT_EQ(roomy.resident_arena_bytes, 93 * slot_bytes);
