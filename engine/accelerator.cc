@@ -31,6 +31,7 @@ absl::StatusOr<std::unique_ptr<Device>> MakeAccelerator(const AcceleratorOptions
                                                         uint64_t memory_bytes,
                                                         const AcceleratorThreads& threads) {
   WEIR_CHECK(options.is_used());
+  if (options.make) return options.make(memory_bytes);
   if (options.kind == AcceleratorKind::kCuda) {
     return MakeCudaDevice({.ordinal = options.ordinal,
                            .memory_bytes = memory_bytes,

@@ -3,6 +3,7 @@
 #define WEIR_ENGINE_ACCELERATOR_H_
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -22,6 +23,10 @@ struct AcceleratorOptions {
   int64_t latency_ns = 0;
   // kEmulated: steps are enqueued as far ahead as for a GPU, to whom that is nothing.
   bool runs_far_ahead = false;
+  // Passes of one token whose weights all stay on the accelerator run as graphs, where it has them.
+  bool graphs = true;
+  // In place of the device that `kind` would be: another one of that kind, with so much memory.
+  std::function<absl::StatusOr<std::unique_ptr<Device>>(uint64_t memory_bytes)> make = {};
 
   bool is_used() const { return kind != AcceleratorKind::kNone; }
 };

@@ -31,6 +31,7 @@ Engine::~Engine() {
     // reader.
     cpu_stream_->Wait(cpu_stream_->Record());
     if (site_ != nullptr) site_->EndStreams();
+    runner_.reset();  // its graphs are the device's
   }
   if (reader_ != nullptr && reader_->stuck() > 0) LeaveStuckReadsBehind();
 }
@@ -140,6 +141,7 @@ void Engine::MakeRunner(const EngineOptions& options) {
   top_logits_ = options.top_logits;
   WEIR_CHECK(top_logits_ <= std::min(kMaxTopLogits, model_.config.vocabulary));
   runner.top_logits = top_logits_;
+  runner.graphs = options.accelerator.graphs;
   runner.inputs = inputs_.get();
   runner.cpu = cpu_stream_.get();
   runner.compute = site_ != nullptr ? &site_->compute() : cpu_stream_.get();
@@ -288,6 +290,15 @@ absl::Status Engine::Forward(Session& session, absl::Span<const TokenId> tokens,
   return absl::OkStatus();
 }
 
+bool Engine::BringsNoWeights() {
+  const Plan& plan = plan_.plan;
+  for (BlockId id = 0; !all_loaded_ && id < program().blocks.size(); ++id) {
+    if (program().blocks[id].kind != BlockKind::kWeights) continue;
+    if (plan.placements[id].home != Tier::kDevice || !scheduler_->IsResident(id)) return false;
+  }
+  return all_loaded_ = true;
+}
+
 absl::Status Engine::RunChunk(Session& session, absl::Span<const TokenId> chunk,
                               uint32_t logit_rows, const std::optional<PassSpec>& next) {
   if (IsCancelled()) return absl::CancelledError("cancelled");
@@ -295,7 +306,7 @@ absl::Status Engine::RunChunk(Session& session, absl::Span<const TokenId> chunk,
   const PassSpec spec = {.head = logit_rows > 0, .wide = IsWide(chunk.size())};
   machine_->SetRows(
       inputs_->Prepare(session, chunk, [this](TokenId token) { return FindRow(token); }));
-  runner_->BeginPass(logit_rows, spec.wide);
+  runner_->BeginPass(logit_rows, spec.wide, BringsNoWeights());
   const int64_t cpu_begin_ns = ThreadCpuNs();
   const absl::Status pass = scheduler_->RunPass(spec, next);
   pass_cpu_ns_ += static_cast<uint64_t>(ThreadCpuNs() - cpu_begin_ns);

@@ -128,6 +128,8 @@ class Engine {
   std::string device_name() const;
   // Of the accelerator: what is allocated now, its scratch included; 0 without one.
   uint64_t accelerator_bytes_in_use() const;
+  // Passes that ran as graphs.
+  uint64_t graph_runs() const { return runner_->graph_runs(); }
   EngineStats stats() const {
     const ReaderStats reader = reader_->stats();
     return {scheduler_->stats(), reader, pass_cpu_ns_ + reader.cpu_ns};
@@ -146,6 +148,7 @@ class Engine {
     return cancel_ != nullptr && cancel_->load(std::memory_order_relaxed);
   }
   bool IsWide(size_t tokens) const;
+  bool BringsNoWeights();
   absl::Status CheckForward(absl::Span<const TokenId> tokens) const;
   absl::Status RunChunk(Session& session, absl::Span<const TokenId> chunk, uint32_t logit_rows,
                         const std::optional<PassSpec>& next);
@@ -173,6 +176,7 @@ class Engine {
   std::unique_ptr<Scheduler> scheduler_;
   EngineProgress progress_;
   bool has_cpu_steps_ = false;  // beside an accelerator, in passes that are not wide
+  bool all_loaded_ = false;     // all weights stay on the accelerator, and are there
   ReaderOptions reader_options_;
   uint64_t pass_cpu_ns_ = 0;  // of the calling thread, in RunPass
   uint32_t logit_rows_ = 0;   // of the last Forward

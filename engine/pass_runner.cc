@@ -4,9 +4,15 @@
 
 namespace weir {
 
-void PassRunner::BeginPass(uint32_t logit_rows, bool wide) {
+PassRunner::PassRunner(const Options& options) : options_(options) {
+  if (options.graphs && options.compute->has_graphs()) graphs_.emplace(options.compute);
+}
+
+void PassRunner::BeginPass(uint32_t logit_rows, bool wide, bool resident) {
   input_ = options_.inputs->input(logit_rows);
   wide_ = wide;
+  as_graph_ = graphs_.has_value() && resident && input_.tokens == 1;
+  if (as_graph_) input_.positions_end = PassGraphs::RoundUp(input_.positions_end);
   if (options_.host_products != nullptr) options_.host_products->BeginPass();
 }
 
@@ -25,6 +31,20 @@ const int32_t* PassRunner::top_ids() const {
 
 void PassRunner::EnqueueStep(StepId step, ComputeDevice device) {
   if (step == 0) options_.inputs->CopyIn(*options_.compute);
+  if (!as_graph_) {
+    EnqueueOne(step, device);
+  } else if (step == 0) {
+    graphs_->Run({.logit_rows = input_.logit_rows, .positions_end = input_.positions_end},
+                 [this] { EnqueueAll(); });
+  }
+  if (step == LastStep()) FinishPass(device);
+}
+
+void PassRunner::EnqueueAll() {
+  for (StepId step = 0; step <= LastStep(); ++step) EnqueueOne(step, ComputeDevice::kAccelerator);
+}
+
+void PassRunner::EnqueueOne(StepId step, ComputeDevice device) {
   const bool on_accelerator = has_accelerator();
   StepRun run{
       .stream = *options_.compute,
@@ -39,7 +59,6 @@ void PassRunner::EnqueueStep(StepId step, ComputeDevice device) {
     run.host_block_memory = &machine_->block_memory();
   }
   options_.transformer->Enqueue(step, run);
-  if (step == LastStep()) FinishPass(device);
 }
 
 StepId PassRunner::LastStep() const {

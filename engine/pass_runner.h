@@ -1,12 +1,15 @@
 // PassRunner: enqueues the steps of a pass on the streams of one device or two, with what surrounds
 // them: the pass's inputs first, logits to host memory last. Reports progress as steps complete.
+// Where the stream has graphs, passes of one token that bring no weights are run as one.
 #ifndef WEIR_ENGINE_PASS_RUNNER_H_
 #define WEIR_ENGINE_PASS_RUNNER_H_
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 
 #include "engine/host_products.h"
+#include "engine/pass_graphs.h"
 #include "engine/pass_inputs.h"
 #include "engine/real_machine.h"
 #include "engine/small_tensors.h"
@@ -34,15 +37,19 @@ class PassRunner final : public StepRunner, public PassObserver {
     float* host_logits = nullptr;  // [logit_rows, vocabulary] pinned: all, or the largest and ids
     const SmallTensors* host_small = nullptr;
     HostProducts* host_products = nullptr;  // null where no step is the CPU's
+    bool graphs = true;                     // where `compute` has them
     // On the thread that runs passes: a share of this pass's steps, 0..1. May be empty.
     std::function<void(double)> on_progress;
   };
-  explicit PassRunner(const Options& options) : options_(options) {}
+  explicit PassRunner(const Options& options);
 
   // Before the first pass: where blocks lie.
   void SetMachine(const RealMachine* machine) { machine_ = machine; }
-  // Before every pass, whose inputs are prepared. `wide`: no step is the CPU's.
-  void BeginPass(uint32_t logit_rows, bool wide);
+  // Before every pass, whose inputs are prepared. `wide`: no step is the CPU's. `resident`: all
+  // weights stay on the accelerator, and are there.
+  void BeginPass(uint32_t logit_rows, bool wide, bool resident);
+  // Passes that were graphs.
+  uint64_t graph_runs() const { return graphs_.has_value() ? graphs_->graph_runs() : 0; }
   // In host memory once a pass is over: [logit_rows, vocabulary], or what TopLogits makes of it,
   // [logit_rows, top_logits] each.
   const float* logits() const;
@@ -55,6 +62,8 @@ class PassRunner final : public StepRunner, public PassObserver {
  private:
   bool has_accelerator() const { return options_.host_logits != nullptr; }
   StepId LastStep() const;
+  void EnqueueOne(StepId step, ComputeDevice device);
+  void EnqueueAll();
   uint64_t TopCount() const { return uint64_t{input_.logit_rows} * options_.top_logits; }
   void FinishPass(ComputeDevice device);
   void FetchLogits();
@@ -63,6 +72,8 @@ class PassRunner final : public StepRunner, public PassObserver {
   const RealMachine* machine_ = nullptr;
   PassInput input_;
   bool wide_ = false;
+  std::optional<PassGraphs> graphs_;
+  bool as_graph_ = false;  // this pass is enqueued as a whole with its first step
 };
 
 }  // namespace weir

@@ -9,6 +9,7 @@
 #include "engine/run_memory.h"
 #include "engine/workspace.h"
 #include "io/base.h"
+#include "kernels/ops.h"
 
 namespace weir {
 namespace {
@@ -177,6 +178,18 @@ absl::StatusOr<Plan> MakePlanFor(const Program& program, const PlannerOptions& o
              : MakePlanForResidentShare(program, *options.resident_share, plan_options);
 }
 
+// What kernels cannot do is said before anything is planned for it.
+absl::Status CheckHeads(const Model& model, const PlannerOptions& options) {
+  const uint32_t columns = std::max(model.config.key_columns, model.config.value_columns);
+  if (options.accelerator.kind != AcceleratorKind::kCuda || columns <= kMostCudaHeadColumns) {
+    return absl::OkStatus();
+  }
+  return absl::UnimplementedError(
+      absl::StrCat(model.path, ": its attention heads have ", columns,
+                   " columns; the CUDA kernels take up to ", kMostCudaHeadColumns,
+                   ". Use --device cpu"));
+}
+
 absl::Status CheckContext(const Model& model, const PlannerOptions& options,
                           uint32_t context_tokens) {
   if (model.config.context_length != 0 && context_tokens > model.config.context_length) {
@@ -259,6 +272,7 @@ uint64_t DeviceRingBytes(double link_bytes_per_s) {
 }
 
 absl::StatusOr<ModelPlan> PlanModel(const Model& model, const PlannerOptions& options) {
+  WEIR_RETURN_IF_ERROR(CheckHeads(model, options));
   if (!options.saved_plan_json.empty()) return UseSavedPlan(model, options);
   WEIR_CHECK(options.dram_bytes.has_value() != options.resident_share.has_value());
   WEIR_CHECK(!options.accelerator.is_used() || options.dram_bytes.has_value());

@@ -13,7 +13,6 @@ namespace weir::WEIR_CUDA_NAMESPACE {
 constexpr uint32_t kAttentionThreads = 128;
 constexpr uint32_t kAttentionWarps = kAttentionThreads / kWarpThreads;
 constexpr uint32_t kWarpRows = 16;
-constexpr uint32_t kMostHeadColumns = 256;
 
 // A launch. Blocks: x are tiles of rows [first_tile, ...), those of the last tokens, which have the
 // most to do, first; y are splits of the tile's positions.
@@ -90,7 +89,7 @@ struct AttentionShape {
   static constexpr uint32_t kPartPositions = kTilePositions / kParts;
   static constexpr uint32_t kTileBuffers = kBuffers;
   static constexpr bool kExactWeights = kRowWarps == 1;
-  static_assert(kPartPositions % 16 == 0 && kColumns % 16 == 0 && kColumns <= kMostHeadColumns);
+  static_assert(kPartPositions % 16 == 0 && kColumns % 16 == 0 && kColumns <= kMostCudaHeadColumns);
 };
 
 // Shared memory rows are 16 bytes longer than they need be: so 8 rows lie in different banks.

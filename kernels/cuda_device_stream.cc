@@ -4,6 +4,7 @@
 
 #include "io/base.h"
 #include "kernels/cuda_device.h"
+#include "kernels/cuda_graph.h"
 #include "kernels/ops_cuda.h"
 
 namespace weir {
@@ -64,6 +65,7 @@ bool CudaDeviceStream::BeginEnqueue() {
 }
 
 Event CudaDeviceStream::Record() {
+  WEIR_CHECK(!is_recording_);
   if (!made_.ok()) return {};
   if (!is_marked_) {
     state_->MakeCurrent();
@@ -89,6 +91,7 @@ void CudaDeviceStream::NotifyWhenComplete(void (*notify)(void*), void* argument)
 }
 
 void CudaDeviceStream::WaitFor(Stream& other, Event event) {
+  WEIR_CHECK(!is_recording_);
   if (&other == this) return;
   // The kernels' other build has streams of its own that are of this kind (kernels/cuda_stream.h).
   if (other.kind() == kind() && &static_cast<CudaStream&>(other).ops() == &ops()) {
@@ -113,8 +116,26 @@ void CudaDeviceStream::CopyOut(uint8_t* host, const uint8_t* device, uint64_t by
 }
 
 void CudaDeviceStream::Copy(void* to, const void* from, uint64_t bytes, cudaMemcpyKind kind) {
+  WEIR_CHECK(!is_recording_);
   if (bytes == 0 || !BeginEnqueue()) return;
   state_->failure.Check(cudaMemcpyAsync(to, from, bytes, kind, stream_), "cudaMemcpyAsync");
+}
+
+std::unique_ptr<Graph> CudaDeviceStream::RecordGraph(absl::FunctionRef<void()> enqueue) {
+  WEIR_CHECK(!is_recording_);
+  const bool was_marked = is_marked_;
+  if (!BeginEnqueue()) return nullptr;
+  is_recording_ = true;
+  std::unique_ptr<Graph> graph = CudaGraph::Record(state_, stream_, enqueue);
+  is_recording_ = false;
+  after_kernel_ = false;
+  is_marked_ = was_marked;
+  return graph;
+}
+
+void CudaDeviceStream::RunGraph(const Graph& graph) {
+  WEIR_CHECK(!is_recording_);
+  if (BeginEnqueue()) static_cast<const CudaGraph&>(graph).Run(stream_);
 }
 
 const CudaOps& CudaDeviceStream::ops() const { return cuda::Ops(); }

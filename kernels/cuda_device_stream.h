@@ -34,6 +34,9 @@ class CudaDeviceStream final : public CudaStream {
   void WaitFor(Stream& other, Event event) override;
   void CopyIn(uint8_t* device, const uint8_t* host, uint64_t bytes) override;
   void CopyOut(uint8_t* host, const uint8_t* device, uint64_t bytes) override;
+  bool has_graphs() const override { return memory_ != nullptr; }
+  std::unique_ptr<Graph> RecordGraph(absl::FunctionRef<void()> enqueue) override;
+  void RunGraph(const Graph& graph) override;
 
   const CudaOps& ops() const override;
   uint8_t* scratch() override;
@@ -56,6 +59,7 @@ class CudaDeviceStream final : public CudaStream {
   cublasHandle_t blas_ = nullptr;
   bool is_marked_ = true;      // the latest mark covers all that was enqueued
   bool after_kernel_ = false;  // what was enqueued last is a kernel
+  bool is_recording_ = false;  // what is enqueued goes into a graph
   // In the order in which one needs the other.
   std::unique_ptr<CudaEvents> events_;
   std::unique_ptr<CudaMailbox> mailbox_;

@@ -18,7 +18,7 @@ void Launch(CudaStream& stream, const LaunchShape& shape, void (*kernel)(Args),
             const std::type_identity_t<Args>& args) {
   static_assert(std::is_trivially_copyable_v<Args>);
   if (shape.blocks_x == 0 || shape.blocks_y == 0) return;
-  KernelCall call = {reinterpret_cast<const void*>(kernel), &args, nullptr};
+  KernelCall call = {reinterpret_cast<const void*>(kernel), &args, nullptr, sizeof(Args)};
 #ifdef WEIR_HOST_GRID
   call.run_thread = [](const void* function, const void* argument) {
     reinterpret_cast<void (*)(Args)>(const_cast<void*>(function))(

@@ -49,6 +49,7 @@ struct KernelCall {
   const void* argument;
   // Calls the function once, for one thread of the host grid; null for kernels that nvcc compiled.
   void (*run_thread)(const void* function, const void* argument);
+  uint32_t argument_bytes;
 };
 
 // Reads [data, data + bytes): what a device's memory gives at most.

@@ -19,6 +19,7 @@
 #include <memory>
 #include <string>
 
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "io/base.h"
@@ -41,6 +42,13 @@ class Buffer {
 // A point in a stream, as a value: `stream`'s work up to and including number `sequence`.
 struct Event {
   uint64_t sequence = 0;  // 0 is the beginning: always complete
+};
+
+// Work that was recorded on a stream, to be run there again and again for the cost of one call: a
+// CUDA graph. Owned; destroyed before its device, when none of its runs is under way.
+class Graph {
+ public:
+  virtual ~Graph() = default;
 };
 
 class Stream {
@@ -70,6 +78,18 @@ class Stream {
   // caller. Both must stay valid until it has run.
   virtual void CopyIn(uint8_t* device, const uint8_t* host, uint64_t bytes) = 0;
   virtual void CopyOut(uint8_t* host, const uint8_t* device, uint64_t bytes) = 0;
+
+  // Whether the stream has graphs; the other two calls are for such streams only.
+  virtual bool has_graphs() const { return false; }
+  // Records what `enqueue` enqueues on this stream instead of running it: ops, whose arguments stay
+  // as they are, and which have run before in this program (code that is loaded at first use cannot
+  // be recorded). `enqueue` calls nothing else of the stream. Null when the device has failed.
+  virtual std::unique_ptr<Graph> RecordGraph(absl::FunctionRef<void()>) {
+    WEIR_CHECK(has_graphs());
+    return nullptr;
+  }
+  // Enqueues it as a whole. It is this stream's.
+  virtual void RunGraph(const Graph&) { WEIR_CHECK(has_graphs()); }
 };
 
 // Host memory that a device's copy engine reaches directly, as long as this lives. Does not own the

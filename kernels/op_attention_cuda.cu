@@ -36,7 +36,7 @@ WEIR_KERNEL(kAttentionThreads, 2) void DecodeWideKernel(AttentionCall call) {
 
 constexpr uint32_t kMergeThreads = 256;
 constexpr uint32_t kMergeWarps = kMergeThreads / kWarpThreads;
-constexpr uint32_t kLaneColumns = kMostHeadColumns / kWarpThreads;
+constexpr uint32_t kLaneColumns = kMostCudaHeadColumns / kWarpThreads;
 
 // Of records [0, count): the largest base. Ends with a barrier.
 WEIR_DEVICE float LargestBase(const float* records, uint32_t record_floats, uint32_t count) {
@@ -55,7 +55,7 @@ WEIR_DEVICE float LargestBase(const float* records, uint32_t record_floats, uint
 // A block a row: x is its place in its tile, y the tile. The row's own splits, which depend on its
 // position alone, are dealt out to the warps, whose sums are added in one order.
 WEIR_KERNEL(kMergeThreads, 1) void MergeKernel(AttentionCall call) {
-  WEIR_SHARED float values[kMergeWarps][kMostHeadColumns];
+  WEIR_SHARED float values[kMergeWarps][kMostCudaHeadColumns];
   WEIR_SHARED float sums[kMergeWarps];
   const AttentionArgs& args = call.args;
   const RowTile tile = TileOf(call, call.first_tile + BlockY());
@@ -100,7 +100,7 @@ WEIR_KERNEL(kMergeThreads, 1) void MergeKernel(AttentionCall call) {
   const uint32_t head = tile.kv_head * call.group + row % call.group;
   args.output[token * args.output_stride + uint64_t{head} * columns + c] = value / sum;
 }
-static_assert(kMergeThreads >= kMostHeadColumns);
+static_assert(kMergeThreads >= kMostCudaHeadColumns);
 
 // ---- launching
 
@@ -173,7 +173,7 @@ void LaunchTiles(CudaStream& stream, const AttentionKernel& kernel, AttentionCal
 }  // namespace
 
 AttentionKernel DecodeAttentionKernel(uint32_t value_columns) {
-  WEIR_CHECK(value_columns <= kMostHeadColumns);
+  WEIR_CHECK(value_columns <= kMostCudaHeadColumns);
   if (value_columns <= Narrow::kColumns) {
     return {DecodeNarrowKernel, Narrow::kRows, AttentionSharedBytes<Narrow>};
   }
@@ -187,7 +187,7 @@ void AttentionCuda(CudaStream& stream, const AttentionArgs& args) {
   const KvLayout& layout = args.layout;
   WEIR_CHECK(layout.kv_heads > 0 && args.heads > 0 && args.heads % layout.kv_heads == 0);
   WEIR_CHECK(layout.page_tokens > 0 && layout.key_columns > 0);
-  WEIR_CHECK(layout.key_columns <= kMostHeadColumns && layout.value_columns <= kMostHeadColumns);
+  WEIR_CHECK(layout.key_columns <= kMostCudaHeadColumns && layout.value_columns <= kMostCudaHeadColumns);
   if (args.tokens == 0 || layout.value_columns == 0) return;
   WEIR_CHECK(args.positions_end > 0);
   const bool few = args.tokens <= kFewTokens;

@@ -29,7 +29,7 @@ WEIR_KERNEL(kAttentionThreads, 2) void PromptWideKernel(AttentionCall call) {
 }  // namespace
 
 AttentionKernel PromptAttentionKernel(uint32_t value_columns) {
-  WEIR_CHECK(value_columns <= kMostHeadColumns);
+  WEIR_CHECK(value_columns <= kMostCudaHeadColumns);
   if (value_columns <= Narrow::kColumns) {
     return {PromptNarrowKernel, Narrow::kRows, AttentionSharedBytes<Narrow>};
   }

@@ -205,6 +205,8 @@ struct AttentionArgs {
   uint32_t positions_end = 0;
 };
 void Attention(Stream& stream, const AttentionArgs& args);
+// Of a head's keys and values on a CUDA device.
+inline constexpr uint32_t kMostCudaHeadColumns = 256;
 
 // ---- element-wise
 // -------------------------------------------------------------------------------------

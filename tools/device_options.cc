@@ -64,7 +64,16 @@ std::string GivenAcceleratorOptions(const DeviceFlags& flags) {
   return names;
 }
 
+absl::StatusOr<bool> ParseCudaGraph(const std::string& text) {
+  if (text.empty() || text == "on") return true;
+  if (text == "off") return false;
+  return UsageError(absl::StrCat("--cuda-graph: '", text, "' is neither on nor off"));
+}
+
 absl::Status CheckFlags(const DeviceFlags& flags, const Request& request) {
+  if (!flags.cuda_graph.empty() && !request.is_auto && request.kind != AcceleratorKind::kCuda) {
+    return UsageError("--cuda-graph: only a GPU has graphs. Leave it out, or use --device cuda:N");
+  }
   const std::string link = GivenLinkOptions(flags);
   if (request.kind != AcceleratorKind::kEmulated && !link.empty()) {
     return UsageError(absl::StrCat(
@@ -178,7 +187,11 @@ absl::Status UseCuda(uint32_t ordinal, const GpuList& list, ChosenDevice* chosen
 // The first GPU, or the CPU and why.
 absl::Status UseBest(const DeviceFlags& flags, PlanFor plan, const GpuList& list,
                      ChosenDevice* chosen) {
-  if (plan == PlanFor::kCpu) return absl::OkStatus();
+  if (plan == PlanFor::kCpu) {
+    return flags.cuda_graph.empty()
+               ? absl::OkStatus()
+               : UsageError("--plan, --cuda-graph: the plan is for the CPU. Leave the latter out");
+  }
   const absl::StatusOr<std::vector<CudaDeviceInfo>> gpus = list();
   if (gpus.ok()) return UseGpu(gpus->front(), chosen);
   const std::string reason = ReasonOf(gpus.status());
@@ -186,7 +199,10 @@ absl::Status UseBest(const DeviceFlags& flags, PlanFor plan, const GpuList& list
     return DeviceError(absl::StrCat("--plan: the plan is for an accelerator, and there is none: ",
                                     reason, ". With --device emulated the CPU poses as one"));
   }
-  const std::string given = GivenAcceleratorOptions(flags);
+  std::string given = GivenAcceleratorOptions(flags);
+  if (!flags.cuda_graph.empty()) {
+    absl::StrAppend(&given, given.empty() ? "" : ", ", "--cuda-graph");
+  }
   if (!given.empty()) {
     return DeviceError(absl::StrCat(given, ": the CPU computes, since there is no accelerator: ",
                                     reason, ". Leave it out, or use --device emulated"));
@@ -209,6 +225,9 @@ void AddDeviceOptions(CLI::App& command, DeviceFlags* flags) {
   command.add_option("--in-place", flags->in_place,
                      "whether the CPU multiplies weights in DRAM where they lie: auto (default: as "
                      "many as pay), on (all), off (they cross the link)");
+  command.add_option("--cuda-graph", flags->cuda_graph,
+                     "cuda:N: whether a token is enqueued as one graph where all weights stay on "
+                     "the GPU: on (default), off");
   command.add_option("--link-h2d", flags->link_h2d,
                      "emulated: rate of the link to the accelerator (default 26GB/s)");
   command.add_option("--link-d2h", flags->link_d2h, "emulated: and back (default: as --link-h2d)");
@@ -230,6 +249,7 @@ absl::StatusOr<ChosenDevice> ChooseDevice(const DeviceFlags& flags, PlanFor plan
   WEIR_RETURN_IF_ERROR(CheckPlan(flags, request, plan));
   ChosenDevice chosen;
   WEIR_ASSIGN_OR_RETURN(chosen.in_place, ParseInPlace(flags.in_place));
+  WEIR_ASSIGN_OR_RETURN(const bool graphs, ParseCudaGraph(flags.cuda_graph));
   if (!flags.hbm.empty()) {
     const absl::StatusOr<uint64_t> bytes = ParseBytes(flags.hbm);
     if (!bytes.ok()) return UsageError(absl::StrCat("--hbm: ", bytes.status().message()));
@@ -242,6 +262,7 @@ absl::StatusOr<ChosenDevice> ChooseDevice(const DeviceFlags& flags, PlanFor plan
   } else if (request.is_auto) {
     WEIR_RETURN_IF_ERROR(UseBest(flags, plan, list, &chosen));
   }
+  chosen.accelerator.graphs = graphs;
   return chosen;
 }
 

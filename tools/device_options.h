@@ -32,6 +32,7 @@ struct DeviceFlags {
   std::string link_d2h = {};      // RATE
   std::string link_latency = {};  // TIME
   std::string in_place = {};      // auto (the default), on, off
+  std::string cuda_graph = {};    // on (the default), off
 };
 
 void AddDeviceOptions(CLI::App& command, DeviceFlags* flags);

@@ -242,6 +242,9 @@ def run_resident(check, result):
     for model in ("Q4_K", "Q8_0", "BF16"):
         setting = setting_of(check, model, LONG_PROMPT, ample(check))
         arms += decode_and_prompt(check, model, setting, GENERATED, LONG_PROMPT, repetitions=3)
+    if not check.is_emulated:  # only a GPU has graphs
+        alone = setting_of(check, "Q4_K", LONG_PROMPT, ("--cuda-graph", "off"))
+        arms += decode_and_prompt(check, "Q4_K without graphs", alone, GENERATED, repetitions=3)
     deep = scaled(check, DEEP)
     setting = Setting("Q4_K", deep + 64, min(deep, MOST_CHUNK), ample(check))
     arms.append(Arm(f"Q4_K, decode at depth {deep}", setting, "decode", scaled(check, 32),

@@ -155,6 +155,7 @@ AcceleratorReport AcceleratorReportOf(const Engine& engine, const SchedulerStats
   report.copy_stall_s = Seconds(stats.copy_stall_ns);
   report.device_s = busy_s(ComputeDevice::kAccelerator);
   report.host_s = busy_s(ComputeDevice::kCpu);
+  report.graph_passes = engine.graph_runs();
   return report;
 }
 
@@ -267,6 +268,7 @@ void AddAccelerator(const RunReport& report, nlohmann::json* json) {
   nlohmann::json& out = *json;
   out["hbm_bytes"] = accelerator.hbm_bytes;
   out["hbm_budget_bytes"] = accelerator.hbm_budget_bytes;
+  out["graph_passes"] = accelerator.graph_passes;
   out["links"]["link"] = {{"copies", accelerator.copies},
                           {"discarded", accelerator.copies_discarded},
                           {"bytes", accelerator.link_bytes},

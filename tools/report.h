@@ -32,6 +32,7 @@ struct AcceleratorReport {
   double copy_stall_s = 0;
   double device_s = 0;  // the accelerator computed
   double host_s = 0;    // the CPU beside it did
+  uint64_t graph_passes = 0;  // since the engine opened: enqueued as one graph each
 
   double link_bytes_per_s() const {
     return link_s > 0 ? static_cast<double>(link_bytes) / link_s : 0;

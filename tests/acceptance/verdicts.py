@@ -152,9 +152,12 @@ def _overlap_verdict(rows):
 
 
 def of_tiers(results):
-    """The verdicts on the results of tiers (its JSON's "results")."""
-    disk = {f"{row['model']} of {name}": ratios["of_medians"] for row in results["disk"]
-            for name, ratios in row["of"].items()}
+    """The verdicts on the results of tiers (its JSON's "results").
+
+    The disk's ceiling is the probe's rate. A run on the CPU alone in the same round is shown beside
+    it: the emulated link's copies and the second team take memory and cores from the virtual disk.
+    """
+    disk = {row["model"]: row["of"]["probe"]["of_medians"] for row in results["disk"]}
     return [_tokens_verdict(results["tokens"]),
             at_least("link's rate, being the bottleneck", MIN_OF_LINK,
                      {row["model"]: row["of_asked"] for row in results["link"]}),

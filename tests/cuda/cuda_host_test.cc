@@ -331,6 +331,24 @@ TEST_F(CudaHostTest, NobodyWaitsForALaterMarkThanAsked) {
   waiter.join();
 }
 
+// Whatever of recording fails: no graph, the device says why, and the stream can be destroyed.
+TEST_F(CudaHostTest, AGraphThatCannotBeMadeIsTheDevicesFailure) {
+  for (const char* call : {"cudaStreamBeginCapture", "cudaStreamEndCapture",
+                           "cudaGraphInstantiateWithFlags", "cudaLaunchKernelExC"}) {
+    SCOPED_TRACE(call);
+    const auto device = Make();
+    const auto stream = device->NewStream();
+    auto& cuda = static_cast<CudaStream&>(*stream);
+    fake_cuda::Launch(cuda, kNothing, nullptr);
+    stream->Wait(stream->Record());
+    fake_cuda::FailNext(call, cudaErrorMemoryAllocation);
+    const auto graph = stream->RecordGraph([&] { fake_cuda::Launch(cuda, kNothing, nullptr); });
+    if (graph != nullptr) stream->RunGraph(*graph);  // as nothing
+    ExpectSays(stream->status(), absl::StatusCode::kResourceExhausted, call);
+    EXPECT_EQ(stream->RecordGraph([] {}), nullptr);
+  }
+}
+
 // Threads that wait for old marks while the ring is recorded again and again.
 TEST_F(CudaHostTest, ManyThreadsWaitWhileMarksAreRecycled) {
   const auto device = Make();

@@ -27,13 +27,14 @@ constexpr size_t kQueue = 8192;
 
 // Something to do for a stream.
 struct Op {
-  enum Kind { kCopy, kSet, kLaunch, kMark, kWaitEvent, kWaitValue };
+  enum Kind { kCopy, kSet, kLaunch, kGraph, kMark, kWaitEvent, kWaitValue };
   Kind kind = kCopy;
   void* to = nullptr;
   const void* from = nullptr;
   size_t bytes = 0;
   int value = 0;
   const Kernel* kernel = nullptr;
+  const CUgraphExec_st* graph = nullptr;
   uint8_t argument[64] = {};
   CUevent_st* event = nullptr;
   uint64_t count = 0;  // which record of the event
@@ -55,6 +56,7 @@ struct World {
   uint64_t used_bytes = 0;
   uint64_t live_objects = 0;
   uint64_t early_launches = 0;
+  uint64_t graph_runs = 0;
 };
 
 World& world() {
@@ -112,8 +114,19 @@ struct CUevent_st {
   bool is_complete() const { return done >= recorded; }
 };
 
+struct CUgraph_st {
+  std::vector<Op> launches;
+};
+
+struct CUgraphExec_st {
+  int device = 0;
+  std::vector<Op> launches;
+  mutable uint32_t runs = 0;  // given and not over
+};
+
 struct CUstream_st {
   int device = 0;
+  CUgraph_st* captured = nullptr;  // what goes there instead of running
   std::vector<Op> ring = std::vector<Op>(kQueue);
   uint64_t given = 0;
   uint64_t run = 0;
@@ -124,9 +137,14 @@ struct CUstream_st {
   bool is_idle() const { return run == given; }
   void Give(const Op& op, Lock* lock) {
     CheckDevice(device);
+    if (op.kind != Op::kMark) after_kernel = op.kind == Op::kLaunch;
+    if (captured != nullptr) {
+      WEIR_CHECK(op.kind == Op::kLaunch);  // nothing else is recorded
+      captured->launches.push_back(op);
+      return;
+    }
     world().changed.wait(*lock, [&] { return given - run < kQueue; });
     ring[given++ % kQueue] = op;
-    if (op.kind != Op::kMark) after_kernel = op.kind == Op::kLaunch;
     world().changed.notify_all();
   }
   void Work();
@@ -149,6 +167,7 @@ void CUstream_st::Work() {
       lock.lock();
     }
     if (op.kind == Op::kMark) op.event->done = std::max(op.event->done, op.count);
+    if (op.kind == Op::kGraph) --op.graph->runs;
     ++run;
     w.changed.notify_all();
   }
@@ -164,6 +183,9 @@ void CUstream_st::Run(const Op& op) {
       return;
     case Op::kLaunch:
       op.kernel->run(op.argument);
+      return;
+    case Op::kGraph:
+      for (const Op& launch : op.graph->launches) launch.kernel->run(launch.argument);
       return;
     default:  // kWaitValue; a cyclic comparison
       while (static_cast<int32_t>(op.word->load() - static_cast<uint32_t>(op.count)) < 0) {
@@ -204,12 +226,14 @@ uint64_t used_bytes() {
   return world().used_bytes;
 }
 uint64_t early_launches() { return world().early_launches; }
+uint64_t graph_runs() { return world().graph_runs; }
 uint64_t live_objects() {
   const Lock lock(world().mutex);
   return world().live_objects;
 }
 void Launch(CudaStream& stream, const Kernel& kernel, const void* argument) {
-  stream.Launch({&kernel, argument, nullptr}, {.threads = 32, .early = true});
+  stream.Launch({&kernel, argument, nullptr, static_cast<uint32_t>(kernel.argument_bytes)},
+                {.threads = 32, .early = true});
 }
 void LaunchHold(CudaStream& stream, const std::atomic<uint32_t>* gate) {
   static constexpr Kernel kHold = {
@@ -495,6 +519,64 @@ cudaError_t cudaEventSynchronize(cudaEvent_t event) {
     w.changed.wait(lock, is_over);
   }
   return w.sticky;
+}
+
+// ---- graphs
+
+cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode mode) {
+  FAKE_ENTER("cudaStreamBeginCapture");
+  // The other modes forbid calls that other threads make meanwhile.
+  WEIR_CHECK(mode == cudaStreamCaptureModeRelaxed && stream->captured == nullptr);
+  CheckDevice(stream->device);
+  stream->captured = new CUgraph_st;
+  stream->after_kernel = false;
+  ++w.live_objects;
+  return cudaSuccess;
+}
+cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {
+  World& w = world();
+  Lock lock(w.mutex);
+  WEIR_CHECK(stream->captured != nullptr);
+  *graph = stream->captured;
+  stream->captured = nullptr;  // whatever happens
+  stream->after_kernel = false;
+  cudaError_t error;
+  if (Enter("cudaStreamEndCapture", &error)) return cudaSuccess;
+  delete *graph;
+  *graph = nullptr;
+  --w.live_objects;
+  return error;
+}
+cudaError_t cudaGraphInstantiateWithFlags(cudaGraphExec_t* graph, cudaGraph_t recorded,
+                                          unsigned long long) {
+  FAKE_ENTER("cudaGraphInstantiateWithFlags");
+  *graph = new CUgraphExec_st{.device = current_device, .launches = recorded->launches};
+  ++w.live_objects;
+  return cudaSuccess;
+}
+cudaError_t cudaGraphLaunch(cudaGraphExec_t graph, cudaStream_t stream) {
+  FAKE_ENTER("cudaGraphLaunch");
+  CheckDevice(graph->device);
+  Op op = {.kind = Op::kGraph};
+  op.graph = graph;
+  ++graph->runs;
+  ++w.graph_runs;
+  stream->Give(op, &lock);
+  return cudaSuccess;
+}
+cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
+  Lock lock(world().mutex);
+  --world().live_objects;
+  delete graph;
+  return world().sticky;
+}
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t graph) {
+  Lock lock(world().mutex);
+  CheckDevice(graph->device);
+  WEIR_CHECK(graph->runs == 0);
+  --world().live_objects;
+  delete graph;
+  return world().sticky;
 }
 
 // NOLINTEND(readability-identifier-naming)

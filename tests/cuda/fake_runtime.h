@@ -30,7 +30,8 @@ void FailNext(const char* call, cudaError_t error);  // of the calls that name t
 void SetWakeUpMs(int milliseconds);
 uint64_t used_bytes();      // of all devices
 uint64_t early_launches();  // of all kernels, since the program began
-uint64_t live_objects();    // streams, events, pinned ranges, allocations
+uint64_t graph_runs();      // since the program began
+uint64_t live_objects();    // streams, events, pinned ranges, allocations, graphs
 
 // A kernel: `run` is called once with a copy of the argument.
 struct Kernel {

@@ -71,7 +71,8 @@ struct Floors {
   uint64_t hbm_bytes = 0;
 };
 Floors FloorsOf(const Model& model, PlannerOptions planner) {
-  planner.dram_bytes = planner.hbm_bytes = uint64_t{1} << 40;
+  planner.dram_bytes = uint64_t{1} << 40;
+  planner.hbm_bytes = 256 * kMiB;  // a GPU's scratch grows with it
   planner.block_bytes = kTestBlockBytes;
   const absl::StatusOr<ModelPlan> plan = PlanModel(model, planner);
   EXPECT_TRUE(plan.ok()) << plan.status();

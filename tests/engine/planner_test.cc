@@ -46,6 +46,19 @@ TEST(Planner, NoBudgetIsExceededAndBelowTheFloorEachIsRefused) {
   EXPECT_EQ(last_share, 1.0);
 }
 
+TEST(Planner, HeadsThatCudaKernelsDoNotTakeAreRefusedForThem) {
+  const std::unique_ptr<Model> model = LoadTiny();
+  ASSERT_NE(model, nullptr);
+  model->config.value_columns = 512;
+  PlannerOptions options = WithBudget(kGiB);
+  options.hbm_bytes = kGiB;
+  options.accelerator.kind = AcceleratorKind::kCuda;
+  const auto made = PlanModel(*model, options);
+  EXPECT_TRUE(absl::IsUnimplemented(made.status())) << made.status();
+  EXPECT_THAT(std::string(made.status().message()), HasSubstr("tiny.gguf"));
+  EXPECT_THAT(std::string(made.status().message()), HasSubstr("512 columns"));
+}
+
 TEST(Planner, ResidentShareIsReachedToWithinABlock) {
   const std::unique_ptr<Model> model = LoadTiny();
   ASSERT_NE(model, nullptr);

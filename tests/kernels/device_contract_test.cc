@@ -131,6 +131,43 @@ TEST_P(DeviceContractTest, WakesFromSleep) {
   EXPECT_EQ(Read(), ExpectedSteps(20));
 }
 
+TEST_P(DeviceContractTest, AGraphRunsWhatWasRecorded) {
+  if (!stream_->has_graphs()) GTEST_SKIP() << "no graphs";
+  Step(0);  // its code is loaded
+  const auto graph = stream_->RecordGraph([&] {
+    Step(1);
+    Step(2);
+  });
+  ASSERT_NE(graph, nullptr) << stream_->status();
+  Step(5);
+  for (int i = 0; i < 3; ++i) stream_->RunGraph(*graph);
+  Step(6);
+  stream_->RunGraph(*graph);
+  uint64_t expected = 5;
+  const auto run = [&expected] { expected = (expected * 3 + 1) * 3 + 2; };
+  for (int i = 0; i < 3; ++i) run();
+  expected = expected * 3 + 6;
+  run();
+  EXPECT_EQ(Read(), expected);
+}
+
+TEST_P(DeviceContractTest, TwoGraphsOfOneStream) {
+  if (!stream_->has_graphs()) GTEST_SKIP() << "no graphs";
+  Step(0);
+  const auto first = stream_->RecordGraph([&] { Step(1); });
+  const auto second = stream_->RecordGraph([&] { Step(2); });
+  ASSERT_TRUE(first != nullptr && second != nullptr) << stream_->status();
+  uint64_t expected = 0;
+  for (uint64_t i = 0; i < 200; ++i) {
+    stream_->RunGraph(i % 2 == 0 ? *first : *second);
+    expected = expected * 3 + 1 + i % 2;
+    if (i % 50 == 7) {
+      EXPECT_EQ(Read(), expected);
+    }
+  }
+  EXPECT_EQ(Read(), expected);
+}
+
 TEST_P(DeviceContractTest, BuffersAreAlignedZeroedAndOfTheirSize) {
   for (const uint64_t bytes : {uint64_t{0}, uint64_t{1}, uint64_t{4097}, 5 * kMiB + 3, 33 * kMiB}) {
     for (const uint64_t alignment : {uint64_t{1}, uint64_t{64}, uint64_t{4096}, 4 * kMiB}) {

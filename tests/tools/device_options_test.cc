@@ -147,6 +147,7 @@ TEST(DeviceOptions, ValuesThatMeanNothingAreRefusedByName) {
   refused({.device = "emulated", .link_latency = "10"}, {"--link-latency", "10"});
   refused({.device = "emulated", .link_latency = "2s"}, {"--link-latency", "at most 1"});
   refused({.device = "emulated", .in_place = "maybe"}, {"--in-place", "maybe", "auto, on, off"});
+  refused({.device = "cuda:0", .cuda_graph = "maybe"}, {"--cuda-graph", "maybe", "on nor off"});
 }
 
 TEST(DeviceOptions, WhatTheDeviceDoesNotHaveIsRefused) {
@@ -156,6 +157,8 @@ TEST(DeviceOptions, WhatTheDeviceDoesNotHaveIsRefused) {
   };
   refused({.device = "cpu", .hbm = "1GiB"}, &MustNotBeAsked, 2, {"--hbm", "--device emulated"});
   refused({.device = "cpu", .in_place = "off"}, &MustNotBeAsked, 2, {"--in-place"});
+  refused({.device = "cpu", .cuda_graph = "on"}, &MustNotBeAsked, 2, {"--cuda-graph", "cuda:N"});
+  refused({.device = "emulated", .cuda_graph = "off"}, &MustNotBeAsked, 2, {"--cuda-graph"});
   for (const char* device : {"", "auto", "cpu", "cuda:0"}) {
     refused({.device = device, .link_h2d = "1GB/s", .link_latency = "1us"}, &MustNotBeAsked, 2,
             {"--link-h2d, --link-latency", "--device emulated"});
@@ -163,6 +166,7 @@ TEST(DeviceOptions, WhatTheDeviceDoesNotHaveIsRefused) {
   // The CPU was not asked for, so that this is about the device.
   refused({.hbm = "1GiB"}, &NoDriver, 8, {"--hbm", "no NVIDIA driver"});
   refused({.in_place = "on"}, &BuiltWithout, 8, {"--in-place", "built without CUDA"});
+  refused({.cuda_graph = "off"}, &BuiltWithout, 8, {"--cuda-graph", "built without CUDA"});
 }
 
 TEST(DeviceOptions, ASavedPlanDecidesWhatAutoIs) {

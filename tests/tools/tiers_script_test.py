@@ -126,7 +126,7 @@ def leg_figures(bottleneck, **changes):
 def results():
     return {"tokens": [{"model": "m", "hbm": 10, "dram": 50, "in_place": "off", "problem": ""}],
             "link": [{"model": "m", "of_asked": 0.98, "legs": leg_figures("link")}],
-            "disk": [{"model": "m", "of": {"probe": {"of_medians": 0.96}, "cpu": {"of_medians": 1}},
+            "disk": [{"model": "m", "of": {"probe": {"of_medians": 0.96}, "cpu": {"of_medians": 0.9}},
                       "legs": leg_figures("disk")}]}
 
 
@@ -151,7 +151,7 @@ class VerdictsTest(unittest.TestCase):
                  "tokens, budgets and allocations"),
                 (lambda found: found["link"][0].update(of_asked=0.96),
                  "link's rate, being the bottleneck"),
-                (lambda found: found["disk"][0]["of"]["cpu"].update(of_medians=0.94),
+                (lambda found: found["disk"][0]["of"]["probe"].update(of_medians=0.94),
                  "disk's rate, being the bottleneck"),
                 (lambda found: found["disk"][0]["legs"].update(three_legs=0.0),
                  "three legs at once"),

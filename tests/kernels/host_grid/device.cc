@@ -2,6 +2,8 @@
 
 #include <cstdlib>
 #include <cstring>
+#include <functional>
+#include <utility>
 #include <vector>
 
 #include "kernels/cuda_intrinsics.h"
@@ -34,6 +36,10 @@ class HostGridBuffer : public Buffer {
   uint64_t bytes_;
 };
 
+struct HostGridGraph : public Graph {
+  std::vector<std::function<void()>> calls;
+};
+
 class HostGridStream : public CudaStream {
  public:
   explicit HostGridStream(const HostGridOptions& options)
@@ -41,16 +47,38 @@ class HostGridStream : public CudaStream {
     memset(scratch_.data(), kGarbage, scratch_.size_bytes());
   }
 
-  Event Record() override { return {++sequence_}; }
+  Event Record() override {
+    WEIR_CHECK(recorded_ == nullptr);
+    return {++sequence_};
+  }
   bool IsComplete(Event event) const override { return event.sequence <= sequence_; }
   void Wait(Event event) override { WEIR_CHECK(IsComplete(event)); }
-  void NotifyWhenComplete(void (*notify)(void*), void* argument) override { notify(argument); }
-  void WaitFor(Stream& other, Event event) override { other.Wait(event); }
+  void NotifyWhenComplete(void (*notify)(void*), void* argument) override {
+    WEIR_CHECK(recorded_ == nullptr);
+    notify(argument);
+  }
+  void WaitFor(Stream& other, Event event) override {
+    WEIR_CHECK(recorded_ == nullptr);
+    other.Wait(event);
+  }
   void CopyIn(uint8_t* device, const uint8_t* host, uint64_t bytes) override {
-    if (bytes > 0) memcpy(device, host, bytes);
+    Copy(device, host, bytes);
   }
   void CopyOut(uint8_t* host, const uint8_t* device, uint64_t bytes) override {
-    if (bytes > 0) memcpy(host, device, bytes);
+    Copy(host, device, bytes);
+  }
+
+  bool has_graphs() const override { return true; }
+  std::unique_ptr<Graph> RecordGraph(absl::FunctionRef<void()> enqueue) override {
+    auto graph = std::make_unique<HostGridGraph>();
+    recorded_ = graph.get();
+    enqueue();
+    recorded_ = nullptr;
+    return graph;
+  }
+  void RunGraph(const Graph& graph) override {
+    WEIR_CHECK(recorded_ == nullptr);
+    for (const auto& call : static_cast<const HostGridGraph&>(graph).calls) call();
   }
 
   const CudaOps& ops() const override { return host_grid::Ops(); }
@@ -58,17 +86,38 @@ class HostGridStream : public CudaStream {
   uint64_t scratch_bytes() const override { return scratch_.size_bytes(); }
   uint32_t multiprocessors() const override { return options_.multiprocessors; }
   void Launch(const KernelCall& call, const LaunchShape& shape) override {
-    RunGrid(shape, [&call] { call.run_thread(call.function, call.argument); });
+    // Kept: the caller's is gone when a graph runs.
+    const auto* const bytes = static_cast<const uint8_t*>(call.argument);
+    std::vector<uint64_t> argument(CeilDiv(call.argument_bytes, sizeof(uint64_t)));
+    memcpy(argument.data(), bytes, call.argument_bytes);
+    Do([shape, function = call.function, run_thread = call.run_thread,
+        argument = std::move(argument)] {
+      RunGrid(shape, [&] { run_thread(function, argument.data()); });
+    });
   }
-  void Gemm(const GemmArgs& args) override;
+  void Gemm(const GemmArgs& args) override {
+    Do([args] { Multiply(args); });
+  }
 
  private:
+  static void Multiply(const GemmArgs& args);
+  void Copy(uint8_t* to, const uint8_t* from, uint64_t bytes) const {
+    WEIR_CHECK(recorded_ == nullptr);
+    if (bytes > 0) memcpy(to, from, bytes);
+  }
+  // Now, or whenever the graph that is recorded runs.
+  void Do(std::function<void()> call) {
+    if (recorded_ == nullptr) return call();
+    recorded_->calls.push_back(std::move(call));
+  }
+
   const HostGridOptions options_;
   HostGridBuffer scratch_;
   uint64_t sequence_ = 0;
+  HostGridGraph* recorded_ = nullptr;
 };
 
-void HostGridStream::Gemm(const GemmArgs& args) {
+void HostGridStream::Multiply(const GemmArgs& args) {
   WEIR_CHECK(args.a_stride % 8 == 0 && args.b_stride % 8 == 0);
   CheckAligned(args.a, 16);
   CheckAligned(args.b, 16);
