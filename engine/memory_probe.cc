@@ -15,13 +15,19 @@ namespace {
 constexpr uint64_t kPieceBytes = 256 * kKiB;
 constexpr uint32_t kMaxThreads = 1024;
 
-// Reads every byte of whole 64-byte lines. Four sums of two words each, so that no addition waits
-// for the one before it; a baseline vector is wide enough to be faster than any one core's DRAM.
+// Asked for so far ahead that the processor's own prefetchers, which stop at every page and keep
+// less under way than memory could deliver, are no longer the limit.
+constexpr uint64_t kAheadBytes = 32 * kKiB;
+
+// Reads every byte of whole 64-byte lines; past the end it only asks, which does no harm. Four sums
+// of two words each, so that no addition waits for the one before it; a baseline vector is wide
+// enough to be faster than any one core's DRAM.
 uint64_t SumWords(const uint8_t* memory, uint64_t bytes) {
   using Words = uint64_t __attribute__((vector_size(16)));
   constexpr size_t kLanes = 4;
   Words sums[kLanes] = {};
   for (uint64_t at = 0; at + sizeof(sums) <= bytes; at += sizeof(sums)) {
+    __builtin_prefetch(memory + at + kAheadBytes, /*write=*/0, /*locality=*/1);
     for (size_t lane = 0; lane < kLanes; ++lane) {
       Words words;
       std::memcpy(&words, memory + at + lane * sizeof(words), sizeof(words));

@@ -184,10 +184,9 @@ absl::Status CheckHeads(const Model& model, const PlannerOptions& options) {
   if (options.accelerator.kind != AcceleratorKind::kCuda || columns <= kMostCudaHeadColumns) {
     return absl::OkStatus();
   }
-  return absl::UnimplementedError(
-      absl::StrCat(model.path, ": its attention heads have ", columns,
-                   " columns; the CUDA kernels take up to ", kMostCudaHeadColumns,
-                   ". Use --device cpu"));
+  return absl::UnimplementedError(absl::StrCat(model.path, ": its attention heads have ", columns,
+                                               " columns; the CUDA kernels take up to ",
+                                               kMostCudaHeadColumns, ". Use --device cpu"));
 }
 
 absl::Status CheckContext(const Model& model, const PlannerOptions& options,

@@ -15,6 +15,7 @@
 
 #include "hwy/highway.h"
 #include "kernels/matmul_tile-inl.h"
+#include "kernels/prefetch-inl.h"
 #include "kernels/quant_blocks.h"
 #include "kernels/targets.h"
 
@@ -39,19 +40,33 @@ struct TileSource {
   const uint8_t* ahead;
 };
 
-// To the second-level memory, which has room for what is not needed at once.
-inline void PrefetchBytes(const uint8_t* from, uint64_t bytes) {
-  for (uint64_t i = 0; i < bytes; i += 64) {
-    _mm_prefetch(reinterpret_cast<const char*>(from + i), _MM_HINT_T1);
-  }
-}
-
 // Decodes `count` blocks of each of the 16 rows.
 using BuildFn = void (*)(TileSource& from, uint32_t count, const TileBuffers& tile);
 
 inline __m128i Load16(const uint8_t* from) {
   return _mm_loadu_si128(reinterpret_cast<const __m128i*>(from));
 }
+
+#if HWY_TARGET != HWY_AVX2
+// Four words of 16 rows: words[i] holds word i of every row, whose 16 bytes are at `row(r)`.
+template <typename Row>
+HWY_INLINE void LoadSixteenRows(const Row& row, Vi* HWY_RESTRICT words) {
+  __m512i in[4];  // rows i, 4 + i, 8 + i and 12 + i
+  for (uint32_t i = 0; i < 4; ++i) {
+    in[i] = _mm512_castsi128_si512(Load16(row(i)));
+    // Loads that broadcast under a mask need no shuffle.
+    in[i] = _mm512_mask_broadcast_i32x4(in[i], 0x00F0, Load16(row(4 + i)));
+    in[i] = _mm512_mask_broadcast_i32x4(in[i], 0x0F00, Load16(row(8 + i)));
+    in[i] = _mm512_mask_broadcast_i32x4(in[i], 0xF000, Load16(row(12 + i)));
+  }
+  const __m512i a = _mm512_unpacklo_epi32(in[0], in[1]), b = _mm512_unpackhi_epi32(in[0], in[1]);
+  const __m512i c = _mm512_unpacklo_epi32(in[2], in[3]), d = _mm512_unpackhi_epi32(in[2], in[3]);
+  words[0] = Vi{_mm512_unpacklo_epi64(a, c)};
+  words[1] = Vi{_mm512_unpackhi_epi64(a, c)};
+  words[2] = Vi{_mm512_unpacklo_epi64(b, d)};
+  words[3] = Vi{_mm512_unpackhi_epi64(b, d)};
+}
+#endif
 
 // Four words at byte `at` of kLanes rows from `first` on: words[i] holds word i of every row.
 HWY_INLINE void LoadWords(TileSource& from, uint32_t first, uint64_t at, Vi* HWY_RESTRICT words) {
@@ -71,20 +86,7 @@ HWY_INLINE void LoadWords(TileSource& from, uint32_t first, uint64_t at, Vi* HWY
   words[2] = Vi{_mm256_unpacklo_epi64(b, d)};
   words[3] = Vi{_mm256_unpackhi_epi64(b, d)};
 #else
-  __m512i in[4];  // rows i, 4 + i, 8 + i and 12 + i
-  for (int i = 0; i < 4; ++i) {
-    in[i] = _mm512_castsi128_si512(Load16(rows[i] + at));
-    // Loads that broadcast under a mask need no shuffle.
-    in[i] = _mm512_mask_broadcast_i32x4(in[i], 0x00F0, Load16(rows[4 + i] + at));
-    in[i] = _mm512_mask_broadcast_i32x4(in[i], 0x0F00, Load16(rows[8 + i] + at));
-    in[i] = _mm512_mask_broadcast_i32x4(in[i], 0xF000, Load16(rows[12 + i] + at));
-  }
-  const __m512i a = _mm512_unpacklo_epi32(in[0], in[1]), b = _mm512_unpackhi_epi32(in[0], in[1]);
-  const __m512i c = _mm512_unpacklo_epi32(in[2], in[3]), d = _mm512_unpackhi_epi32(in[2], in[3]);
-  words[0] = Vi{_mm512_unpacklo_epi64(a, c)};
-  words[1] = Vi{_mm512_unpackhi_epi64(a, c)};
-  words[2] = Vi{_mm512_unpacklo_epi64(b, d)};
-  words[3] = Vi{_mm512_unpackhi_epi64(b, d)};
+  LoadSixteenRows([&](uint32_t r) HWY_ATTR { return rows[r] + at; }, words);
 #endif
 }
 
@@ -184,6 +186,22 @@ HWY_INLINE Vi FifthBits(Vi bits) {
   return hn::ShiftLeft<4>(hn::And(spread, Bytes(1)));
 }
 
+// Calls use(word, values) for the eight words of a block of Q5_0 from its two loads.
+template <typename Use>
+HWY_INLINE void ForWordsOfQ5_0(const Vi* head, const Vi* words, const Use& use) {
+  // qh is at bytes 2 to 5.
+  const Vi low_bits = hn::ShiftRight<16>(head[0]);
+  const Vi high_bits = head[1];
+  use(0, hn::Or(LowNibbles(words[0]), FifthBits(low_bits)));
+  use(1, hn::Or(LowNibbles(words[1]), FifthBits(hn::ShiftRight<4>(low_bits))));
+  use(2, hn::Or(LowNibbles(words[2]), FifthBits(hn::ShiftRight<8>(low_bits))));
+  use(3, hn::Or(LowNibbles(words[3]), FifthBits(hn::ShiftRight<12>(low_bits))));
+  use(4, hn::Or(HighNibbles(words[0]), FifthBits(high_bits)));
+  use(5, hn::Or(HighNibbles(words[1]), FifthBits(hn::ShiftRight<4>(high_bits))));
+  use(6, hn::Or(HighNibbles(words[2]), FifthBits(hn::ShiftRight<8>(high_bits))));
+  use(7, hn::Or(HighNibbles(words[3]), FifthBits(hn::ShiftRight<12>(high_bits))));
+}
+
 inline void BuildQ5_0(TileSource& from, uint32_t count, const TileBuffers& tile) {
   for (uint32_t b = 0; b < count; ++b) {
     const uint64_t at = uint64_t{b} * sizeof(BlockQ5_0);
@@ -192,20 +210,9 @@ inline void BuildQ5_0(TileSource& from, uint32_t count, const TileBuffers& tile)
       LoadWords(from, r, at, head);
       LoadWords(from, r, at + offsetof(BlockQ5_0, qs), words);
       hn::Store(LowHalves(head[0]), Df(), tile.scales + 16 * b + r);
-      // qh is at bytes 2 to 5.
-      const Vi low_bits = hn::ShiftRight<16>(head[0]);
-      const Vi high_bits = head[1];
-      const auto store = [&](uint32_t word, Vi nibbles, Vi bits) HWY_ATTR {
-        StoreWord(tile, 8 * b + word, r, hn::Or(nibbles, FifthBits(bits)));
-      };
-      store(0, LowNibbles(words[0]), low_bits);
-      store(1, LowNibbles(words[1]), hn::ShiftRight<4>(low_bits));
-      store(2, LowNibbles(words[2]), hn::ShiftRight<8>(low_bits));
-      store(3, LowNibbles(words[3]), hn::ShiftRight<12>(low_bits));
-      store(4, HighNibbles(words[0]), high_bits);
-      store(5, HighNibbles(words[1]), hn::ShiftRight<4>(high_bits));
-      store(6, HighNibbles(words[2]), hn::ShiftRight<8>(high_bits));
-      store(7, HighNibbles(words[3]), hn::ShiftRight<12>(high_bits));
+      ForWordsOfQ5_0(head, words, [&](uint32_t word, Vi values) HWY_ATTR {
+        StoreWord(tile, 8 * b + word, r, values);
+      });
     }
   }
 }
@@ -227,22 +234,45 @@ inline void BuildQ8_0(TileSource& from, uint32_t count, const TileBuffers& tile)
   }
 }
 
-// Scales and minima as in UnpackScalesAndMinima, from a block's first four words.
+// Scales and minima of a block's 8 groups, four bytes a word, and what they are multiplied by.
+struct KScales {
+  Vi scales[2], minima[2];
+  Vf d, negative_dmin;
+};
+
+// As in UnpackScalesAndMinima, from a block's first four words.
+HWY_INLINE KScales ScalesAndMinima(const Vi* head) {
+  const Vi six = Bytes(0x3F), upper_two = Bytes(0x30);
+  const Vi scales_high = hn::And(hn::ShiftRight<2>(head[1]), upper_two);
+  const Vi minima_high = hn::And(hn::ShiftRight<2>(head[2]), upper_two);
+  return {{hn::And(head[1], six), hn::Or(LowNibbles(head[3]), scales_high)},
+          {hn::And(head[2], six), hn::Or(HighNibbles(head[3]), minima_high)},
+          LowHalves(head[0]),
+          hn::Neg(HighHalves(head[0]))};
+}
+
 HWY_INLINE void StoreScalesAndMinima(const TileBuffers& tile, uint32_t group, uint32_t row,
                                      const Vi* head) {
-  const Vi six = Bytes(0x3F), upper_two = Bytes(0x30);
-  const Vi scales_low = hn::And(head[1], six);
-  const Vi minima_low = hn::And(head[2], six);
-  const Vi scales_high =
-      hn::Or(LowNibbles(head[3]), hn::And(hn::ShiftRight<2>(head[1]), upper_two));
-  const Vi minima_high =
-      hn::Or(HighNibbles(head[3]), hn::And(hn::ShiftRight<2>(head[2]), upper_two));
-  const Vf d = LowHalves(head[0]);
-  const Vf negative_dmin = hn::Neg(HighHalves(head[0]));
-  StoreFour<false>(tile.scales, group, row, scales_low, d);
-  StoreFour<false>(tile.scales, group + 4, row, scales_high, d);
-  StoreFour<false>(tile.offsets, group, row, minima_low, negative_dmin);
-  StoreFour<false>(tile.offsets, group + 4, row, minima_high, negative_dmin);
+  const KScales k = ScalesAndMinima(head);
+  for (uint32_t i = 0; i < 2; ++i) {
+    StoreFour<false>(tile.scales, group + 4 * i, row, k.scales[i], k.d);
+    StoreFour<false>(tile.offsets, group + 4 * i, row, k.minima[i], k.negative_dmin);
+  }
+}
+
+// Bit kBit of each byte as the fifth bit of a value.
+template <int kBit>
+HWY_INLINE Vi FifthBit(Vi bits) {
+  return hn::ShiftLeft<4>(hn::And(hn::ShiftRight<kBit>(bits), Bytes(1)));
+}
+
+// The upper two bits of the values of kPart, 0 to 3, in Q6_K.
+template <int kPart>
+HWY_INLINE Vi UpperTwoBits(Vi bits) {
+  if constexpr (kPart == 0) bits = hn::ShiftLeft<4>(bits);
+  if constexpr (kPart == 1) bits = hn::ShiftLeft<2>(bits);
+  if constexpr (kPart == 3) bits = hn::ShiftRight<2>(bits);
+  return hn::And(bits, Bytes(0x30));
 }
 
 inline void BuildQ4_K(TileSource& from, uint32_t count, const TileBuffers& tile) {
@@ -266,10 +296,8 @@ template <int kBit>
 HWY_INLINE void StoreFiveBitGroups(const TileBuffers& tile, uint32_t word, uint32_t row,
                                    const Vi* words, const Vi* qh) {
   for (uint32_t i = 0; i < 4; ++i) {
-    const Vi low = hn::ShiftLeft<4>(hn::And(hn::ShiftRight<kBit>(qh[i]), Bytes(1)));
-    const Vi high = hn::ShiftLeft<4>(hn::And(hn::ShiftRight<kBit + 1>(qh[i]), Bytes(1)));
-    StoreWord(tile, word + i, row, hn::Or(LowNibbles(words[i]), low));
-    StoreWord(tile, word + 8 + i, row, hn::Or(HighNibbles(words[i]), high));
+    StoreWord(tile, word + i, row, hn::Or(LowNibbles(words[i]), FifthBit<kBit>(qh[i])));
+    StoreWord(tile, word + 8 + i, row, hn::Or(HighNibbles(words[i]), FifthBit<kBit + 1>(qh[i])));
   }
 }
 
@@ -297,7 +325,6 @@ inline void BuildQ5_K(TileSource& from, uint32_t count, const TileBuffers& tile)
 }
 
 inline void BuildQ6_K(TileSource& from, uint32_t count, const TileBuffers& tile) {
-  const Vi two_bits = Bytes(0x30);
   for (uint32_t b = 0; b < count; ++b) {
     const uint64_t at = uint64_t{b} * sizeof(BlockQ6_K);
     for (uint32_t r = 0; r < 16; r += kLanes) {
@@ -316,14 +343,11 @@ inline void BuildQ6_K(TileSource& from, uint32_t count, const TileBuffers& tile)
         LoadWords(from, r, ql, low);
         LoadWords(from, r, ql + 32, low32);
         for (uint32_t j = 0; j < 4; ++j) {
-          const Vi bits0 = hn::And(hn::ShiftLeft<4>(qh[j]), two_bits);
-          const Vi bits1 = hn::And(hn::ShiftLeft<2>(qh[j]), two_bits);
-          const Vi bits2 = hn::And(qh[j], two_bits);
-          const Vi bits3 = hn::And(hn::ShiftRight<2>(qh[j]), two_bits);
-          StoreWord(tile, word + j, r, hn::Or(LowNibbles(low[j]), bits0));
-          StoreWord(tile, word + 8 + j, r, hn::Or(LowNibbles(low32[j]), bits1));
-          StoreWord(tile, word + 16 + j, r, hn::Or(HighNibbles(low[j]), bits2));
-          StoreWord(tile, word + 24 + j, r, hn::Or(HighNibbles(low32[j]), bits3));
+          const Vi bits = qh[j];
+          StoreWord(tile, word + j, r, hn::Or(LowNibbles(low[j]), UpperTwoBits<0>(bits)));
+          StoreWord(tile, word + 8 + j, r, hn::Or(LowNibbles(low32[j]), UpperTwoBits<1>(bits)));
+          StoreWord(tile, word + 16 + j, r, hn::Or(HighNibbles(low[j]), UpperTwoBits<2>(bits)));
+          StoreWord(tile, word + 24 + j, r, hn::Or(HighNibbles(low32[j]), UpperTwoBits<3>(bits)));
         }
       }
     }

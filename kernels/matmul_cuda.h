@@ -62,6 +62,29 @@ WEIR_DEVICE void StoreOutput(const MatMulArgs& args, uint32_t token, uint32_t ro
   *output = args.accumulate ? *output + sum : sum;
 }
 
+// For matrix-vector products, in which a warp takes a row: the lanes' sums, one for each token.
+template <uint32_t kTokens>
+WEIR_DEVICE void StoreSums(const MatMulArgs& args, uint32_t row, const float (&sums)[kTokens]) {
+  float mine = 0;
+  WEIR_UNROLL
+  for (uint32_t t = 0; t < kTokens; ++t) {
+    const float sum = WarpSum(sums[t]);
+    if (LaneIndex() == t) mine = sum;
+  }
+  if (LaneIndex() < args.tokens) StoreOutput(args, LaneIndex(), row, mine);
+}
+
+// Of a warp a row, `blocks` of `warps` warps on each multiprocessor at most: then warps take
+// several rows.
+inline LaunchShape WarpPerRow(CudaStream& stream, uint32_t rows, uint32_t warps, uint32_t blocks) {
+  const uint64_t needed = CeilDiv(rows, warps);
+  const uint64_t most = uint64_t{stream.multiprocessors()} * blocks;
+  LaunchShape shape;
+  shape.blocks_x = static_cast<uint32_t>(needed < most ? needed : most);
+  shape.threads = warps * kWarpThreads;
+  return shape;
+}
+
 // Calls run.template operator()<kDType>() for `dtype`.
 template <typename Run>
 void ForBlockFormat(DType dtype, const Run& run) {

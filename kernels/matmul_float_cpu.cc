@@ -1,4 +1,6 @@
-// Weights of any format, decoded to float32, times float activations.
+// Weights of any format, decoded to float32, times float activations. Float formats are multiplied
+// by a single token as they are read; everything else goes by way of decoded rows, which serve all
+// tokens.
 #ifndef HWY_WANT_AVX3_DL
 #define HWY_WANT_AVX3_DL
 #endif
@@ -13,6 +15,7 @@
 #include "kernels/cpu_device.h"
 #include "kernels/dequantize-inl.h"
 #include "kernels/matmul_cpu.h"
+#include "kernels/prefetch-inl.h"
 #include "kernels/targets.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -131,11 +134,101 @@ void MultiplyFloatPanel(const MatMulArgs& args, uint32_t row, uint32_t rows, uin
   }
 }
 
+// ---- one token, float formats
+
+constexpr uint32_t kOnceRows = 8;
+
+// kFloatLanes weights.
+template <DType kDType>
+HWY_INLINE FloatVec LoadWeights(const uint8_t* from) {
+#if HWY_TARGET == HWY_AVX2
+  if constexpr (kDType == DType::kF32) {
+    return FloatVec{_mm256_loadu_ps(reinterpret_cast<const float*>(from))};
+  } else {
+    const __m128i halves = _mm_loadu_si128(reinterpret_cast<const __m128i*>(from));
+    if constexpr (kDType == DType::kF16) return FloatVec{_mm256_cvtph_ps(halves)};
+    return FloatVec{_mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(halves), 16))};
+  }
+#else
+  if constexpr (kDType == DType::kF32) {
+    return FloatVec{_mm512_loadu_ps(from)};
+  } else {
+    const __m256i halves = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from));
+    if constexpr (kDType == DType::kF16) return FloatVec{_mm512_cvtph_ps(halves)};
+    return FloatVec{_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(halves), 16))};
+  }
+#endif
+}
+
+// sums[r] += row r . input over `columns` of one chunk, for kOnceRows rows. `ahead` is wanted soon,
+// as much of it as is read here.
+template <DType kDType>
+void DotRowsOnce(const uint8_t* rows, uint64_t row_bytes, const float* input, uint32_t columns,
+                 const uint8_t* ahead, float* sums) {
+  const FloatTag d;
+  constexpr uint32_t kBytes = kDType == DType::kF32 ? 4 : 2;
+  FloatVec dots[kOnceRows][kParts];
+  for (auto& row : dots) {
+    for (FloatVec& part : row) part = hn::Zero(d);
+  }
+  uint32_t c = 0;
+  for (; c + 16 <= columns; c += 16) {
+    PrefetchBytes(ahead + uint64_t{c} * kBytes * kOnceRows, 16 * kBytes * kOnceRows);
+    for (uint32_t part = 0; part < kParts; ++part) {
+      const uint32_t at = c + part * kFloatLanes;
+      const FloatVec x = hn::LoadU(d, input + at);
+      for (uint32_t r = 0; r < kOnceRows; ++r) {
+        const FloatVec w = LoadWeights<kDType>(rows + r * row_bytes + uint64_t{at} * kBytes);
+        dots[r][part] = hn::MulAdd(w, x, dots[r][part]);
+      }
+    }
+  }
+  if (c < columns) {  // zeros beyond
+    alignas(64) float x[16] = {};
+    std::copy_n(input + c, columns - c, x);
+    for (uint32_t r = 0; r < kOnceRows; ++r) {
+      alignas(64) float w[16] = {};
+      DequantizeBlocks(kDType, rows + r * row_bytes + uint64_t{c} * kBytes, columns - c, w);
+      for (uint32_t part = 0; part < kParts; ++part) {
+        const uint32_t at = part * kFloatLanes;
+        dots[r][part] = hn::MulAdd(hn::Load(d, w + at), hn::Load(d, x + at), dots[r][part]);
+      }
+    }
+  }
+  for (uint32_t r = 0; r < kOnceRows; ++r) sums[r] += AddSums(dots[r]);
+}
+
+// Rows [begin, end) in whole groups; returns where the rest begins.
+template <DType kDType>
+uint32_t MultiplyFloatsOnce(const MatMulArgs& args, uint32_t begin, uint32_t end) {
+  const uint64_t row_bytes = RowBytes(kDType, args.columns);
+  for (; begin + kOnceRows <= end; begin += kOnceRows) {
+    const uint8_t* const rows = args.weight + begin * row_bytes;
+    float sums[kOnceRows] = {};
+    for (uint32_t column = 0; column < args.columns; column += kFloatChunk) {
+      const uint64_t first = RowBytes(kDType, column);
+      DotRowsOnce<kDType>(rows + first, row_bytes, args.input + column,
+                          std::min(kFloatChunk, args.columns - column),
+                          rows + kOnceRows * (row_bytes + first), sums);
+    }
+    for (uint32_t r = 0; r < kOnceRows; ++r) StoreOutput(args, 0, begin + r, sums[r]);
+  }
+  return begin;
+}
+
+uint32_t MultiplyOnce(const MatMulArgs& args, uint32_t begin, uint32_t end) {
+  if (args.dtype == DType::kF32) return MultiplyFloatsOnce<DType::kF32>(args, begin, end);
+  if (args.dtype == DType::kF16) return MultiplyFloatsOnce<DType::kF16>(args, begin, end);
+  if (args.dtype == DType::kBF16) return MultiplyFloatsOnce<DType::kBF16>(args, begin, end);
+  return begin;
+}
+
 #endif  // a supported target
 
 void FloatRows(const MatMulArgs& args, uint32_t begin, uint32_t end, uint8_t* scratch_bytes) {
 #if WEIR_IS_KERNEL_TARGET
   FloatScratch& scratch = *reinterpret_cast<FloatScratch*>(scratch_bytes);
+  if (args.tokens == 1) begin = MultiplyOnce(args, begin, end);
   for (uint32_t token = 0; token < args.tokens; token += kPanelTokens) {
     const uint32_t tokens = std::min(kPanelTokens, args.tokens - token);
     for (uint32_t row = begin; row < end; row += kPanelRows) {

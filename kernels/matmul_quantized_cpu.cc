@@ -13,6 +13,7 @@
 #include "io/base.h"
 #include "kernels/build_tile-inl.h"
 #include "kernels/cpu_device.h"
+#include "kernels/dot_rows-inl.h"
 #include "kernels/matmul_cpu.h"
 #include "kernels/matmul_tile-inl.h"
 #include "kernels/quantized_activations.h"
@@ -97,7 +98,8 @@ struct Product {
   GroupForm form;
   QuantizedLayout layout;
   UnpackFn unpack;
-  BuildFn build;  // or null
+  BuildFn build;       // or null
+  DotRowsFn dot_rows;  // or null
   TileKernels kernels;
   uint64_t row_bytes;
 };
@@ -207,6 +209,17 @@ void MultiplyPanel(const Product& p, uint32_t row, uint32_t rows, uint32_t token
   }
 }
 
+// All of 16 rows, for a single token.
+void MultiplyRowsOnce(const Product& p, uint32_t row, Scratch& scratch) {
+  const uint8_t* const first = p.args.weight + uint64_t{row} * p.row_bytes;
+  // The rows below are next, in the order in which they lie in memory.
+  const EvenRows rows = {first, p.row_bytes, first + kTileRows * p.row_bytes};
+  const auto blocks = static_cast<uint32_t>(p.args.columns / p.info.block_elements);
+  float* const sums = scratch.sums[0][0];
+  p.dot_rows(rows, blocks, TokensAt(p, 0, 0), sums);
+  for (uint32_t r = 0; r < kTileRows; ++r) StoreOutput(p.args, 0, row + r, sums[r]);
+}
+
 #endif  // a supported target
 
 void QuantizedRows(const MatMulArgs& args, uint32_t begin, uint32_t end, uint8_t* scratch_bytes) {
@@ -219,8 +232,13 @@ void QuantizedRows(const MatMulArgs& args, uint32_t begin, uint32_t end, uint8_t
                            QuantizedLayout(args.columns, planes),
                            GetUnpack(args.dtype),
                            GetBuild(args.dtype),
+                           planes == 2 ? GetDotRows<2>(args.dtype) : GetDotRows<1>(args.dtype),
                            GetTileKernels(args.dtype, planes),
                            RowBytes(args.dtype, args.columns)};
+  const bool once = args.tokens == 1 && product.dot_rows != nullptr;
+  for (; once && begin + kTileRows <= end; begin += kTileRows) {
+    MultiplyRowsOnce(product, begin, scratch);
+  }
   const uint32_t panel_rows = (args.tokens >= kManyTokens ? kSumTiles : 1) * kTileRows;
   for (uint32_t token = 0; token < args.tokens; token += kSumTokens) {
     const uint32_t tokens = std::min(kSumTokens, args.tokens - token);

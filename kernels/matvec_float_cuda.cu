@@ -84,24 +84,14 @@ void FloatMatVecKernel(MatVecArgs args) {
         }
       }
     }
-    float mine = 0;
-    WEIR_UNROLL
-    for (uint32_t t = 0; t < kTokens; ++t) {
-      const float sum = WarpSum(sums[t]);
-      if (lane == t) mine = sum;
-    }
-    if (lane < m.tokens) StoreOutput(m, lane, row, mine);
+    StoreSums(m, row, sums);
   }
 }
 
 template <DType kDType, uint32_t kTokens>
 void LaunchMatVec(CudaStream& stream, const MatVecArgs& args, bool early) {
   using RingStream = RowStream<FloatFormat<kDType>::kStepBytes, kStages>;
-  LaunchShape shape;
-  const uint64_t needed = CeilDiv(args.matmul.rows, kWarps);
-  const uint64_t most = uint64_t{stream.multiprocessors()} * kBlocks;
-  shape.blocks_x = static_cast<uint32_t>(needed < most ? needed : most);
-  shape.threads = kThreads;
+  LaunchShape shape = WarpPerRow(stream, args.matmul.rows, kWarps, kBlocks);
   shape.early = early;
   shape.shared_bytes = kWarps * RingStream::kBytes;
   Launch(stream, shape, FloatMatVecKernel<kDType, kTokens>, args);

@@ -153,23 +153,13 @@ void MatVecKernel(MatVecArgs args) {
         line += kStepColumns / CudaQuantizedLine::kColumns;
       }
     }
-    float mine = 0;
-    WEIR_UNROLL
-    for (uint32_t t = 0; t < kTokens; ++t) {
-      const float sum = WarpSum(sums[t]);
-      if (lane == t) mine = sum;
-    }
-    if (lane < m.tokens) StoreOutput(m, lane, row, mine);
+    StoreSums(m, row, sums);
   }
 }
 
 template <DType kDType, uint32_t kTokens>
 void LaunchMatVec(CudaStream& stream, const MatVecArgs& args) {
-  LaunchShape shape;
-  const uint64_t needed = CeilDiv(args.matmul.rows, kWarps);
-  const uint64_t most = uint64_t{stream.multiprocessors()} * BlocksOf(kTokens);
-  shape.blocks_x = static_cast<uint32_t>(needed < most ? needed : most);
-  shape.threads = kThreads;
+  LaunchShape shape = WarpPerRow(stream, args.matmul.rows, kWarps, BlocksOf(kTokens));
   shape.early = true;
   shape.shared_bytes = kWarps * Ring<kDType>::Stream::kBytes;
   Launch(stream, shape, MatVecKernel<kDType, kTokens>, args);

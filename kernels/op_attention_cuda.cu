@@ -187,7 +187,8 @@ void AttentionCuda(CudaStream& stream, const AttentionArgs& args) {
   const KvLayout& layout = args.layout;
   WEIR_CHECK(layout.kv_heads > 0 && args.heads > 0 && args.heads % layout.kv_heads == 0);
   WEIR_CHECK(layout.page_tokens > 0 && layout.key_columns > 0);
-  WEIR_CHECK(layout.key_columns <= kMostCudaHeadColumns && layout.value_columns <= kMostCudaHeadColumns);
+  WEIR_CHECK(layout.key_columns <= kMostCudaHeadColumns &&
+             layout.value_columns <= kMostCudaHeadColumns);
   if (args.tokens == 0 || layout.value_columns == 0) return;
   WEIR_CHECK(args.positions_end > 0);
   const bool few = args.tokens <= kFewTokens;

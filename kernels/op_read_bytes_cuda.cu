@@ -10,10 +10,10 @@ namespace {
 
 constexpr uint32_t kThreads = 256;
 constexpr uint32_t kBlocks = 8;    // of a multiprocessor, where so many find room
-constexpr uint32_t kRoomFor = 6;   // 1536 threads: all that compute capability 8.6 and 8.9 have
 constexpr uint32_t kUnrolled = 4;  // loads of a thread that are under way together
 
-WEIR_KERNEL(kThreads, kRoomFor) void ReadKernel(ReadBytesArgs args) {
+// Six blocks are the 1536 threads that a multiprocessor of compute capability 8.6 or 8.9 has.
+WEIR_KERNEL(kThreads, 6) void ReadKernel(ReadBytesArgs args) {
   const auto* const words = reinterpret_cast<const Words4*>(args.data);
   const uint64_t count = args.bytes / sizeof(Words4);
   const uint64_t stride = uint64_t{BlockCountX()} * kThreads;

@@ -30,8 +30,8 @@ struct AcceleratorReport {
   double link_s = 0;  // some copy was in flight
   double link_ceiling_bytes_per_s = 0;
   double copy_stall_s = 0;
-  double device_s = 0;  // the accelerator computed
-  double host_s = 0;    // the CPU beside it did
+  double device_s = 0;        // the accelerator computed
+  double host_s = 0;          // the CPU beside it did
   uint64_t graph_passes = 0;  // since the engine opened: enqueued as one graph each
 
   double link_bytes_per_s() const {

@@ -6,6 +6,7 @@
 #include <atomic>
 #include <cstdint>
 #include <cstdio>
+#include <functional>
 #include <memory>
 #include <thread>
 
@@ -21,8 +22,9 @@ namespace {
 
 constexpr uint64_t kBytes = 256 * kMiB;  // of either side
 
-// One iteration copies kBytes in pieces.
-void CopyIn(benchmark::State& state, Device& device, uint64_t piece_bytes, double bytes_per_s) {
+// One iteration copies kBytes in pieces. `begin` is called when all memory is there.
+void CopyIn(benchmark::State& state, Device& device, uint64_t piece_bytes, double bytes_per_s,
+            const std::function<void()>& begin) {
   auto there = device.Allocate(kBytes, 4096, Touch::kNow);
   auto here = MapHostMemory(kBytes, 4096);
   WEIR_CHECK(there.ok() && here.ok());
@@ -30,6 +32,7 @@ void CopyIn(benchmark::State& state, Device& device, uint64_t piece_bytes, doubl
   const auto pinned = device.Pin((*here)->data(), kBytes);
   WEIR_CHECK(pinned.ok());
   const auto stream = device.NewCopyStream();
+  begin();
   for (auto iteration : state) {
     for (uint64_t at = 0; at < kBytes; at += piece_bytes) {
       stream->CopyIn((*there)->data() + at, (*here)->data() + at, piece_bytes);
@@ -56,13 +59,15 @@ void BM_EmulatedCopyIn(benchmark::State& state) {
   std::atomic<bool> stop{false};
   const std::atomic<bool>* const stopping = &stop;
   const auto kernels = (*device)->NewStream();
-  if (is_busy) {
+  const auto keep_busy = [&] {
+    if (!is_busy) return;
     static_cast<CpuStream&>(*kernels).Launch([stopping](uint32_t, uint32_t, CpuStream&) {
       while (!stopping->load(std::memory_order_relaxed)) {
       }
     });
-  }
-  CopyIn(state, **device, static_cast<uint64_t>(state.range(1)) * kKiB, options.h2d_bytes_per_s);
+  };
+  CopyIn(state, **device, static_cast<uint64_t>(state.range(1)) * kKiB, options.h2d_bytes_per_s,
+         keep_busy);
   stop = true;
   kernels->Wait(kernels->Record());
 }
@@ -77,7 +82,7 @@ void BM_CudaCopyIn(benchmark::State& state) {
     state.SkipWithError(std::string(device.status().message()).c_str());
     return;
   }
-  CopyIn(state, **device, static_cast<uint64_t>(state.range(0)) * kKiB, 0);
+  CopyIn(state, **device, static_cast<uint64_t>(state.range(0)) * kKiB, 0, [] {});
 }
 BENCHMARK(BM_CudaCopyIn)->ArgName("KiB")->RangeMultiplier(4)->Range(64, 65536)->UseRealTime();
 

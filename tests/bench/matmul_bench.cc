@@ -17,6 +17,7 @@
 #include <string_view>
 #include <vector>
 
+#include "engine/hardware_probe.h"
 #include "kernels/cpu_device.h"
 #include "kernels/ops.h"
 
@@ -132,37 +133,22 @@ void MatMulBench(benchmark::State& state, const Settings& settings, DType dtype,
                          benchmark::Counter::kIsRate);
 }
 
-// Sums the words of a buffer with every worker: what the memory gives at best.
+// What the memory gives at best.
 void ReadBench(benchmark::State& state, const Settings& settings) {
   CpuDeviceOptions options;
   options.threads = settings.threads;
-  options.isa = settings.isa;
-  auto device = MakeCpuDevice(options);
+  const auto device = MakeCpuDevice(options);
   if (!device.ok()) return state.SkipWithError("no device");
-  auto stream = (*device)->NewStream();
   const uint64_t bytes = settings.weight_mib * kMiB;
-  auto buffer = *(*device)->Allocate(bytes, 64, Touch::kNow);
-  struct Sum {
-    const uint8_t* data;
-    uint64_t bytes;
-    void operator()(uint32_t worker, uint32_t workers, CpuStream& cpu) const {
-      const auto* words = reinterpret_cast<const uint64_t*>(data);
-      const uint64_t begin = bytes / 8 * worker / workers, end = bytes / 8 * (worker + 1) / workers;
-      uint64_t sums[16] = {};
-      for (uint64_t i = begin; i + 16 <= end; i += 16) {
-        for (uint64_t j = 0; j < 16; ++j) sums[j] += words[i + j];
-      }
-      memcpy(cpu.scratch(worker), sums, sizeof(sums));  // so that the sums are needed
-    }
-  };
-  auto& cpu = static_cast<CpuStream&>(*stream);
+  const auto buffer = *(*device)->Allocate(bytes, 64, Touch::kNow);
+  double read_bytes = 0, seconds = 0;
   for (auto _ : state) {
-    cpu.Launch(Sum{buffer->data(), bytes});
-    stream->Wait(stream->Record());
+    const auto probe = ProbeMemoryRead(absl::MakeSpan(buffer->data(), bytes), settings.threads);
+    if (!probe.ok()) return state.SkipWithError("no probe");
+    read_bytes += static_cast<double>(probe->read_bytes);
+    seconds += probe->seconds;
   }
-  const double calls = static_cast<double>(state.iterations());
-  state.counters["GB/s"] =
-      benchmark::Counter(1e-9 * calls * static_cast<double>(bytes), benchmark::Counter::kIsRate);
+  state.counters["GB/s"] = 1e-9 * read_bytes / seconds;
 }
 
 // Value of --name=value among the arguments, which is then removed from them.

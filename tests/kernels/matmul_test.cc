@@ -301,8 +301,10 @@ TEST(MatMulFloatTest, ColumnsOfAnyNumber) {
   for (const DType dtype : {DType::kF32, DType::kF16, DType::kBF16}) {
     for (const uint32_t columns : {1u, 7u, 8u, 15u, 16u, 17u, 31u, 63u, 2047u, 2049u, 4111u}) {
       SCOPED_TRACE(testing::Message() << GetDTypeInfo(dtype).name << ", " << columns << " columns");
-      const Operands o(dtype, 5, columns, 3, columns);
-      CheckFloat(o, {}, runner.Run(o, {}));
+      const Operands few(dtype, 5, columns, 3, columns);
+      CheckFloat(few, {}, runner.Run(few, {}));
+      const Operands once(dtype, 19, columns, 1, columns);
+      CheckFloat(once, {}, runner.Run(once, {}));
     }
   }
 }

@@ -126,7 +126,8 @@ def leg_figures(bottleneck, **changes):
 def results():
     return {"tokens": [{"model": "m", "hbm": 10, "dram": 50, "in_place": "off", "problem": ""}],
             "link": [{"model": "m", "of_asked": 0.98, "legs": leg_figures("link")}],
-            "disk": [{"model": "m", "of": {"probe": {"of_medians": 0.96}, "cpu": {"of_medians": 0.9}},
+            "disk": [{"model": "m",
+                      "of": {"probe": {"of_medians": 0.96}, "cpu": {"of_medians": 0.9}},
                       "legs": leg_figures("disk")}]}
 
 
