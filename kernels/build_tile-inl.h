@@ -47,10 +47,21 @@ inline __m128i Load16(const uint8_t* from) {
   return _mm_loadu_si128(reinterpret_cast<const __m128i*>(from));
 }
 
-#if HWY_TARGET != HWY_AVX2
-// Four words of 16 rows: words[i] holds word i of every row, whose 16 bytes are at `row(r)`.
+// Four words of kLanes rows: words[i] holds word i of every row, whose 16 bytes are at `row(r)`.
 template <typename Row>
-HWY_INLINE void LoadSixteenRows(const Row& row, Vi* HWY_RESTRICT words) {
+HWY_INLINE void LoadRows(const Row& row, Vi* HWY_RESTRICT words) {
+#if HWY_TARGET == HWY_AVX2
+  __m256i in[4];  // rows i and 4 + i
+  for (uint32_t i = 0; i < 4; ++i) {
+    in[i] = _mm256_inserti128_si256(_mm256_castsi128_si256(Load16(row(i))), Load16(row(4 + i)), 1);
+  }
+  const __m256i a = _mm256_unpacklo_epi32(in[0], in[1]), b = _mm256_unpackhi_epi32(in[0], in[1]);
+  const __m256i c = _mm256_unpacklo_epi32(in[2], in[3]), d = _mm256_unpackhi_epi32(in[2], in[3]);
+  words[0] = Vi{_mm256_unpacklo_epi64(a, c)};
+  words[1] = Vi{_mm256_unpackhi_epi64(a, c)};
+  words[2] = Vi{_mm256_unpacklo_epi64(b, d)};
+  words[3] = Vi{_mm256_unpackhi_epi64(b, d)};
+#else
   __m512i in[4];  // rows i, 4 + i, 8 + i and 12 + i
   for (uint32_t i = 0; i < 4; ++i) {
     in[i] = _mm512_castsi128_si512(Load16(row(i)));
@@ -65,29 +76,15 @@ HWY_INLINE void LoadSixteenRows(const Row& row, Vi* HWY_RESTRICT words) {
   words[1] = Vi{_mm512_unpackhi_epi64(a, c)};
   words[2] = Vi{_mm512_unpacklo_epi64(b, d)};
   words[3] = Vi{_mm512_unpackhi_epi64(b, d)};
-}
 #endif
+}
 
 // Four words at byte `at` of kLanes rows from `first` on: words[i] holds word i of every row.
 HWY_INLINE void LoadWords(TileSource& from, uint32_t first, uint64_t at, Vi* HWY_RESTRICT words) {
   const uint8_t* const* rows = from.rows + first;
   PrefetchBytes(from.ahead, 16 * kLanes);
   from.ahead += 16 * kLanes;
-#if HWY_TARGET == HWY_AVX2
-  __m256i in[4];  // rows i and 4 + i
-  for (int i = 0; i < 4; ++i) {
-    in[i] = _mm256_inserti128_si256(_mm256_castsi128_si256(Load16(rows[i] + at)),
-                                    Load16(rows[4 + i] + at), 1);
-  }
-  const __m256i a = _mm256_unpacklo_epi32(in[0], in[1]), b = _mm256_unpackhi_epi32(in[0], in[1]);
-  const __m256i c = _mm256_unpacklo_epi32(in[2], in[3]), d = _mm256_unpackhi_epi32(in[2], in[3]);
-  words[0] = Vi{_mm256_unpacklo_epi64(a, c)};
-  words[1] = Vi{_mm256_unpackhi_epi64(a, c)};
-  words[2] = Vi{_mm256_unpacklo_epi64(b, d)};
-  words[3] = Vi{_mm256_unpackhi_epi64(b, d)};
-#else
-  LoadSixteenRows([&](uint32_t r) HWY_ATTR { return rows[r] + at; }, words);
-#endif
+  LoadRows([&](uint32_t r) HWY_ATTR { return rows[r] + at; }, words);
 }
 
 // The float16 in the low half of each word.

@@ -1,6 +1,6 @@
-// 16 rows of a weight times one token: words are multiplied as they are decoded, in registers, so
-// that no tile is written and read again for a single use. How rows are loaded and values, scales
-// and offsets come out of them is as in kernels/build_tile-inl.h; the sums are those that
+// kLanes rows of a weight times one token: words are multiplied as they are decoded, in registers,
+// so that no tile is written and read again for a single use. How rows are loaded and values,
+// scales and offsets come out of them is as in kernels/build_tile-inl.h; the sums are those that
 // kernels/matmul_cpu.h states, bit for bit.
 #if defined(WEIR_KERNELS_DOT_ROWS_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef WEIR_KERNELS_DOT_ROWS_INL_H_
@@ -26,64 +26,84 @@ HWY_BEFORE_NAMESPACE();
 namespace weir {
 namespace HWY_NAMESPACE {
 
-// 16 rows, `stride_bytes` from one to the next, and bytes that are wanted soon, as in TileSource.
+// kLanes rows, `stride_bytes` from one to the next, and bytes that are wanted soon, as in
+// TileSource.
 struct EvenRows {
   const uint8_t* first;
   uint64_t stride_bytes;
   const uint8_t* ahead;
 };
 
-// sums[16] = the rows of `blocks` blocks times the token.
+// sums[kLanes] = the rows of `blocks` blocks times the token.
 using DotRowsFn = void (*)(const EvenRows& rows, uint32_t blocks, const TokensView& token,
                            float* sums);
-
-#if HWY_TARGET == HWY_AVX3_DL
 
 // Reads the rows block after block. Every fourth row's address is kept: the others are one, two or
 // three strides from it, which instructions add up.
 class RowsReader {
  public:
   explicit RowsReader(const EvenRows& rows) : stride_(rows.stride_bytes), ahead_(rows.ahead) {
-    for (uint32_t i = 0; i < 4; ++i) quads_[i] = rows.first + 4 * i * stride_;
+    for (uint32_t i = 0; i < kQuads; ++i) quads_[i] = rows.first + 4 * i * stride_;
   }
   // Four words from byte `at` of the block on; words[i] holds word i of every row.
   HWY_INLINE void Load(uint64_t at, Vi* HWY_RESTRICT words) {
-    PrefetchBytes(ahead_, 256);
-    ahead_ += 256;
-    LoadSixteenRows([&](uint32_t r) HWY_ATTR { return quads_[r / 4] + r % 4 * stride_ + at; },
-                    words);
+    PrefetchBytes(ahead_, 16 * kLanes);
+    ahead_ += 16 * kLanes;
+    LoadRows([&](uint32_t r) HWY_ATTR { return quads_[r / 4] + r % 4 * stride_ + at; }, words);
   }
   HWY_INLINE void Next(uint64_t block_bytes) {
     for (const uint8_t*& quad : quads_) quad += block_bytes;
   }
 
  private:
-  const uint8_t* quads_[4];
+  static constexpr uint32_t kQuads = kLanes / 4;
+  const uint8_t* quads_[kQuads];
   const uint64_t stride_;
   const uint8_t* ahead_;
 };
 
-// A group's exact integer products, of each plane.
+// A group's exact integer products, of each plane. Where products of bytes are added up in 16 bits
+// and a whole group fits, they stay so until WholeDots.
 struct PlaneDots {
   Vi high;
   Vi low;
 };
 HWY_INLINE PlaneDots NoDots() { return {hn::Zero(Di()), hn::Zero(Di())}; }
 
+template <DType kDType>
+constexpr bool StaysNarrow() {
+  constexpr GroupForm kForm = GroupFormOf(kDType);
+  return HWY_TARGET != HWY_AVX3_DL && 254 * kForm.max_value * (kForm.group_elements / 4) <= 32767;
+}
+
+// `values` are four columns of the rows: unsigned, or signed where IsSigned.
+template <DType kDType>
+WEIR_TILE_ATTRIBUTE HWY_INLINE Vi AddProducts(Vi sum, Vi values, Vi q) {
+#if HWY_TARGET == HWY_AVX3_DL
+  return Vi{_mm512_dpbusd_epi32(sum.raw, values.raw, q.raw)};
+#else
+  constexpr bool kSigned = IsSigned<GroupFormOf(kDType).max_value>();
+  const Vi pairs =
+      kSigned ? MultiplyPairs(Magnitude(values), WithSignOf(values, q)) : MultiplyPairs(values, q);
+  return StaysNarrow<kDType>() ? Add16(sum, pairs) : hn::Add(sum, WidenPairs(pairs));
+#endif
+}
+
 // `values` are columns `column` to `column` + 3 of the rows.
-template <int kPlanes>
+template <DType kDType, int kPlanes>
 WEIR_TILE_ATTRIBUTE HWY_INLINE void AddWord(const TokensView& token, uint32_t column, Vi values,
                                             PlaneDots& dots) {
-  const Vi q = BroadcastBytes4(token.values + column);
-  dots.high = Vi{_mm512_dpbusd_epi32(dots.high.raw, values.raw, q.raw)};
+  dots.high = AddProducts<kDType>(dots.high, values, BroadcastBytes4(token.values + column));
   if constexpr (kPlanes == 2) {
-    const Vi low = BroadcastBytes4(token.low_values + column);
-    dots.low = Vi{_mm512_dpbusd_epi32(dots.low.raw, values.raw, low.raw)};
+    dots.low = AddProducts<kDType>(dots.low, values, BroadcastBytes4(token.low_values + column));
   }
 }
 
-template <int kPlanes>
-HWY_INLINE Vi WholeDots(const PlaneDots& dots) {
+template <DType kDType, int kPlanes>
+HWY_INLINE Vi WholeDots(PlaneDots dots) {
+#if HWY_TARGET != HWY_AVX3_DL
+  if constexpr (StaysNarrow<kDType>()) dots = {WidenPairs(dots.high), WidenPairs(dots.low)};
+#endif
   if constexpr (kPlanes == 1) return dots.high;
   return hn::Add(hn::Sub(hn::ShiftLeft<8>(dots.high), dots.high), dots.low);  // times kPlaneBase
 }
@@ -94,7 +114,7 @@ HWY_INLINE void AddGroup(const TokensView& token, uint32_t group, Vi dots, Vf sc
                          Vf& total) {
   constexpr GroupForm kForm = GroupFormOf(kDType);
   const Df d;
-  if constexpr (kForm.zero_shift != 0) {
+  if constexpr (kForm.zero_shift != 0 && !IsSigned<kForm.max_value>()) {
     const Vi sum = hn::Set(Di(), token.negative_sums[group]);
     dots = hn::Add(dots, hn::ShiftLeft<kForm.zero_shift>(sum));
   }
@@ -107,13 +127,13 @@ HWY_INLINE void AddGroup(const TokensView& token, uint32_t group, Vi dots, Vf sc
 
 // Four words of nibbles: the low ones are columns from `column` on, the high ones from
 // `high_column` on.
-template <int kPlanes>
+template <DType kDType, int kPlanes>
 WEIR_TILE_ATTRIBUTE HWY_INLINE void AddNibbles(const TokensView& token, uint32_t column,
                                                uint32_t high_column, const Vi* words,
                                                PlaneDots& low, PlaneDots& high) {
   for (uint32_t i = 0; i < 4; ++i) {
-    AddWord<kPlanes>(token, column + 4 * i, LowNibbles(words[i]), low);
-    AddWord<kPlanes>(token, high_column + 4 * i, HighNibbles(words[i]), high);
+    AddWord<kDType, kPlanes>(token, column + 4 * i, LowNibbles(words[i]), low);
+    AddWord<kDType, kPlanes>(token, high_column + 4 * i, HighNibbles(words[i]), high);
   }
 }
 
@@ -127,8 +147,9 @@ WEIR_TILE_ATTRIBUTE void DotQ4_0(const EvenRows& rows, uint32_t blocks, const To
     from.Load(0, head);
     from.Load(offsetof(BlockQ4_0, qs), words);
     PlaneDots dots = NoDots();
-    AddNibbles<kPlanes>(token, 32 * b, 32 * b + 16, words, dots, dots);
-    AddGroup<DType::kQ4_0>(token, b, WholeDots<kPlanes>(dots), LowHalves(head[0]), Vf(), total);
+    AddNibbles<DType::kQ4_0, kPlanes>(token, 32 * b, 32 * b + 16, words, dots, dots);
+    AddGroup<DType::kQ4_0>(token, b, WholeDots<DType::kQ4_0, kPlanes>(dots), LowHalves(head[0]),
+                           Vf(), total);
     from.Next(sizeof(BlockQ4_0));
   }
   hn::StoreU(total, Df(), sums);
@@ -141,9 +162,9 @@ WEIR_TILE_ATTRIBUTE void DotQ4_1(const EvenRows& rows, uint32_t blocks, const To
   Vf total = hn::Zero(Df());
   const auto add = [&](uint32_t b, Vi head, const Vi* words) WEIR_TILE_ATTRIBUTE {
     PlaneDots dots = NoDots();
-    AddNibbles<kPlanes>(token, 32 * b, 32 * b + 16, words, dots, dots);
-    AddGroup<DType::kQ4_1>(token, b, WholeDots<kPlanes>(dots), LowHalves(head), HighHalves(head),
-                           total);
+    AddNibbles<DType::kQ4_1, kPlanes>(token, 32 * b, 32 * b + 16, words, dots, dots);
+    AddGroup<DType::kQ4_1>(token, b, WholeDots<DType::kQ4_1, kPlanes>(dots), LowHalves(head),
+                           HighHalves(head), total);
   };
   uint32_t b = 0;
   // A block is five words: four of them are five loads.
@@ -176,9 +197,10 @@ WEIR_TILE_ATTRIBUTE void DotQ5_0(const EvenRows& rows, uint32_t blocks, const To
     from.Load(offsetof(BlockQ5_0, qs), words);
     PlaneDots dots = NoDots();
     ForWordsOfQ5_0(head, words, [&](uint32_t word, Vi values) WEIR_TILE_ATTRIBUTE {
-      AddWord<kPlanes>(token, 32 * b + 4 * word, values, dots);
+      AddWord<DType::kQ5_0, kPlanes>(token, 32 * b + 4 * word, values, dots);
     });
-    AddGroup<DType::kQ5_0>(token, b, WholeDots<kPlanes>(dots), LowHalves(head[0]), Vf(), total);
+    AddGroup<DType::kQ5_0>(token, b, WholeDots<DType::kQ5_0, kPlanes>(dots), LowHalves(head[0]),
+                           Vf(), total);
     from.Next(sizeof(BlockQ5_0));
   }
   hn::StoreU(total, Df(), sums);
@@ -187,6 +209,7 @@ WEIR_TILE_ATTRIBUTE void DotQ5_0(const EvenRows& rows, uint32_t blocks, const To
 template <int kPlanes>
 WEIR_TILE_ATTRIBUTE void DotQ8_0(const EvenRows& rows, uint32_t blocks, const TokensView& token,
                                  float* sums) {
+  constexpr bool kSigned = IsSigned<GroupFormOf(DType::kQ8_0).max_value>();
   RowsReader from(rows);
   Vf total = hn::Zero(Df());
   for (uint32_t b = 0; b < blocks; ++b) {
@@ -196,9 +219,11 @@ WEIR_TILE_ATTRIBUTE void DotQ8_0(const EvenRows& rows, uint32_t blocks, const To
     from.Load(offsetof(BlockQ8_0, qs) + 16, words + 4);
     PlaneDots dots = NoDots();
     for (uint32_t i = 0; i < 8; ++i) {
-      AddWord<kPlanes>(token, 32 * b + 4 * i, hn::Xor(words[i], Bytes(0x80)), dots);
+      const Vi values = kSigned ? words[i] : hn::Xor(words[i], Bytes(0x80));
+      AddWord<DType::kQ8_0, kPlanes>(token, 32 * b + 4 * i, values, dots);
     }
-    AddGroup<DType::kQ8_0>(token, b, WholeDots<kPlanes>(dots), LowHalves(head[0]), Vf(), total);
+    AddGroup<DType::kQ8_0>(token, b, WholeDots<DType::kQ8_0, kPlanes>(dots), LowHalves(head[0]),
+                           Vf(), total);
     from.Next(sizeof(BlockQ8_0));
   }
   hn::StoreU(total, Df(), sums);
@@ -226,10 +251,10 @@ WEIR_TILE_ATTRIBUTE HWY_INLINE void AddPair(RowsReader& from, uint64_t qs, uint3
     add(256 * b + 64 * kPair + 4 * i, i, words, low, high);
   }
   const uint32_t group = 8 * b + 2 * kPair;
-  AddGroup<kDType>(token, group, WholeDots<kPlanes>(low), ScaleOf<2 * kPair>(scales),
+  AddGroup<kDType>(token, group, WholeDots<kDType, kPlanes>(low), ScaleOf<2 * kPair>(scales),
                    OffsetOf<2 * kPair>(scales), total);
-  AddGroup<kDType>(token, group + 1, WholeDots<kPlanes>(high), ScaleOf<2 * kPair + 1>(scales),
-                   OffsetOf<2 * kPair + 1>(scales), total);
+  AddGroup<kDType>(token, group + 1, WholeDots<kDType, kPlanes>(high),
+                   ScaleOf<2 * kPair + 1>(scales), OffsetOf<2 * kPair + 1>(scales), total);
 }
 
 template <int kPlanes>
@@ -238,10 +263,10 @@ WEIR_TILE_ATTRIBUTE void DotQ4_K(const EvenRows& rows, uint32_t blocks, const To
   constexpr uint64_t kQs = offsetof(BlockQ4_K, qs);
   RowsReader from(rows);
   Vf total = hn::Zero(Df());
-  const auto add = [&](uint32_t column, uint32_t, const Vi* words, PlaneDots& low, PlaneDots& high)
-                       WEIR_TILE_ATTRIBUTE {
-                         AddNibbles<kPlanes>(token, column, column + 32, words, low, high);
-                       };
+  const auto add = [&](uint32_t column, uint32_t, const Vi* words, PlaneDots& low,
+                       PlaneDots& high) WEIR_TILE_ATTRIBUTE {
+    AddNibbles<DType::kQ4_K, kPlanes>(token, column, column + 32, words, low, high);
+  };
   for (uint32_t b = 0; b < blocks; ++b) {
     Vi head[4];
     from.Load(0, head);
@@ -273,9 +298,10 @@ WEIR_TILE_ATTRIBUTE void DotQ5_K(const EvenRows& rows, uint32_t blocks, const To
         for (uint32_t j = 0; j < 4; ++j) {
           const Vi low_bit = FifthBit<2 * kPair>(qh[i + j]);
           const Vi high_bit = FifthBit<2 * kPair + 1>(qh[i + j]);
-          AddWord<kPlanes>(token, column + 4 * j, hn::Or(LowNibbles(words[j]), low_bit), low);
-          AddWord<kPlanes>(token, column + 32 + 4 * j, hn::Or(HighNibbles(words[j]), high_bit),
-                           high);
+          AddWord<DType::kQ5_K, kPlanes>(token, column + 4 * j,
+                                         hn::Or(LowNibbles(words[j]), low_bit), low);
+          AddWord<DType::kQ5_K, kPlanes>(token, column + 32 + 4 * j,
+                                         hn::Or(HighNibbles(words[j]), high_bit), high);
         }
       };
       AddPair<DType::kQ5_K, kPlanes, kPair>(from, kQs, b, token, scales, add, total);
@@ -304,15 +330,16 @@ WEIR_TILE_ATTRIBUTE HWY_INLINE void AddHalfQ6_K(RowsReader& from, uint32_t b,
     PlaneDots of[4] = {NoDots(), NoDots(), NoDots(), NoDots()};
     for (uint32_t j = 0; j < 4; ++j) {
       const uint32_t column = 256 * b + 128 * kHalf + 16 * i + 4 * j;
-      AddWord<kPlanes>(token, column, hn::Or(LowNibbles(low[j]), UpperTwoBits<0>(qh[j])), of[0]);
-      AddWord<kPlanes>(token, column + 32, hn::Or(LowNibbles(low32[j]), UpperTwoBits<1>(qh[j])),
-                       of[1]);
-      AddWord<kPlanes>(token, column + 64, hn::Or(HighNibbles(low[j]), UpperTwoBits<2>(qh[j])),
-                       of[2]);
-      AddWord<kPlanes>(token, column + 96, hn::Or(HighNibbles(low32[j]), UpperTwoBits<3>(qh[j])),
-                       of[3]);
+      AddWord<DType::kQ6_K, kPlanes>(token, column,
+                                     hn::Or(LowNibbles(low[j]), UpperTwoBits<0>(qh[j])), of[0]);
+      AddWord<DType::kQ6_K, kPlanes>(token, column + 32,
+                                     hn::Or(LowNibbles(low32[j]), UpperTwoBits<1>(qh[j])), of[1]);
+      AddWord<DType::kQ6_K, kPlanes>(token, column + 64,
+                                     hn::Or(HighNibbles(low[j]), UpperTwoBits<2>(qh[j])), of[2]);
+      AddWord<DType::kQ6_K, kPlanes>(token, column + 96,
+                                     hn::Or(HighNibbles(low32[j]), UpperTwoBits<3>(qh[j])), of[3]);
     }
-    for (uint32_t k = 0; k < 4; ++k) dots[2 * k + i] = WholeDots<kPlanes>(of[k]);
+    for (uint32_t k = 0; k < 4; ++k) dots[2 * k + i] = WholeDots<DType::kQ6_K, kPlanes>(of[k]);
   }
   const auto add = [&]<int kGroup>() HWY_ATTR {
     const Vf scale = hn::Mul(d, SignedByteToFloat<kGroup % 4>(scales[2 * kHalf + kGroup / 4]));
@@ -367,15 +394,6 @@ DotRowsFn GetDotRows(DType dtype) {
       return nullptr;
   }
 }
-
-#else
-
-template <int kPlanes>
-DotRowsFn GetDotRows(DType) {
-  return nullptr;
-}
-
-#endif  // with VNNI
 
 }  // namespace HWY_NAMESPACE
 }  // namespace weir

@@ -209,15 +209,15 @@ void MultiplyPanel(const Product& p, uint32_t row, uint32_t rows, uint32_t token
   }
 }
 
-// All of 16 rows, for a single token.
-void MultiplyRowsOnce(const Product& p, uint32_t row, Scratch& scratch) {
+// kLanes rows, for a single token.
+void MultiplyRowsOnce(const Product& p, uint32_t row) {
   const uint8_t* const first = p.args.weight + uint64_t{row} * p.row_bytes;
   // The rows below are next, in the order in which they lie in memory.
   const EvenRows rows = {first, p.row_bytes, first + kTileRows * p.row_bytes};
   const auto blocks = static_cast<uint32_t>(p.args.columns / p.info.block_elements);
-  float* const sums = scratch.sums[0][0];
+  alignas(64) float sums[kLanes];
   p.dot_rows(rows, blocks, TokensAt(p, 0, 0), sums);
-  for (uint32_t r = 0; r < kTileRows; ++r) StoreOutput(p.args, 0, row + r, sums[r]);
+  for (uint32_t r = 0; r < kLanes; ++r) StoreOutput(p.args, 0, row + r, sums[r]);
 }
 
 #endif  // a supported target
@@ -236,9 +236,7 @@ void QuantizedRows(const MatMulArgs& args, uint32_t begin, uint32_t end, uint8_t
                            GetTileKernels(args.dtype, planes),
                            RowBytes(args.dtype, args.columns)};
   const bool once = args.tokens == 1 && product.dot_rows != nullptr;
-  for (; once && begin + kTileRows <= end; begin += kTileRows) {
-    MultiplyRowsOnce(product, begin, scratch);
-  }
+  for (; once && begin + kLanes <= end; begin += kLanes) MultiplyRowsOnce(product, begin);
   const uint32_t panel_rows = (args.tokens >= kManyTokens ? kSumTiles : 1) * kTileRows;
   for (uint32_t token = 0; token < args.tokens; token += kSumTokens) {
     const uint32_t tokens = std::min(kSumTokens, args.tokens - token);

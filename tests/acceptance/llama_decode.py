@@ -1,10 +1,11 @@
-"""Generates with llama.cpp, as tools/compare_mmap starts it: under an interpreter that has
+"""Generates with llama.cpp, as llama_cpp.py starts it: under an interpreter that has
 llama-cpp-python, with one argument, a JSON object.
 
     {"model", "repack", "threads", "context", "prompt", "generate", "seed", "procs", "out"}
 
 The interpreter and its modules are loaded before the process enters the memory cgroup `procs`, so
-that their memory is not charged to it: llama.cpp has all of the limit for itself. The prompt and
+that their memory is not charged to it: llama.cpp has all of the limit for itself. `procs` may be
+empty: no cgroup. The prompt and
 the generation run twice, the first time uncounted, as in `weir bench`. What was measured is written
 to `out` as JSON.
 """
@@ -73,14 +74,16 @@ def counters():
 def generate(context, prompt, vocabulary, count):
     """One repetition, from an empty context."""
     llama.llama_memory_clear(llama.llama_get_memory(context), True)
+    begin_s = time.perf_counter()
     tokens = [forward(context, prompt, vocabulary)]
+    prompt_s = time.perf_counter() - begin_s
     before, times_s = counters(), []
     for _ in range(count):
         begin_s = time.perf_counter()
         tokens.append(forward(context, tokens[-1:], vocabulary))
         times_s.append(time.perf_counter() - begin_s)
     after = counters()
-    return {"tokens": tokens, "token_s": times_s, "tokens_per_s": count / sum(times_s),
+    return {"tokens": tokens, "prompt_tokens_per_s": len(prompt) / prompt_s, "token_s": times_s, "tokens_per_s": count / sum(times_s),
             **{name: after[name] - before[name] for name in after}}
 
 
