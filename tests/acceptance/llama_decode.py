@@ -1,4 +1,4 @@
-"""Generates with llama.cpp, as llama_cpp.py starts it: under an interpreter that has
+"""Generates with llama.cpp, as llama_peer.py starts it: under an interpreter that has
 llama-cpp-python, with one argument, a JSON object.
 
     {"model", "repack", "threads", "context", "prompt", "generate", "seed", "procs", "out"}
