@@ -83,7 +83,8 @@ def generate(context, prompt, vocabulary, count):
         tokens.append(forward(context, tokens[-1:], vocabulary))
         times_s.append(time.perf_counter() - begin_s)
     after = counters()
-    return {"tokens": tokens, "prompt_tokens_per_s": len(prompt) / prompt_s, "token_s": times_s, "tokens_per_s": count / sum(times_s),
+    return {"tokens": tokens, "prompt_tokens_per_s": len(prompt) / prompt_s, "token_s": times_s,
+            "tokens_per_s": count / sum(times_s),
             **{name: after[name] - before[name] for name in after}}
 
 

@@ -37,7 +37,7 @@ def has_llama(python):
 
 
 def interpreter(options):
-    """Of the options above: one that has llama-cpp-python, built if need be. Raises MeasureError."""
+    """One that has llama-cpp-python, of the options above or built now. Raises MeasureError."""
     if options.python:
         if not has_llama(options.python):
             raise MeasureError(f"--python: {options.python} has no llama-cpp-python")
