@@ -11,6 +11,8 @@
 #include "hwy/foreach_target.h"  // first of its kind: compiles this file anew per target
 #include "hwy/contrib/math/math-inl.h"
 #include "hwy/highway.h"
+#include "kernels/row_words-inl.h"
+#include "kernels/targets.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace weir::HWY_NAMESPACE {
@@ -89,37 +91,23 @@ HWY_INLINE void TransposeFour(const float16_t* const row[4], uint32_t columns, f
   }
 }
 
-#if HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX3_DL
-constexpr uint32_t kManyRows = 16;
+#if WEIR_IS_KERNEL_TARGET
+constexpr uint32_t kManyRows = kLanes;
 
-// The same of 16 rows, eight columns at a time: words of two columns are transposed and widened
+// The same of kLanes rows, eight columns at a time: words of two columns are transposed and widened
 // then, which takes a third of the instructions.
 HWY_INLINE void TransposeMany(const float16_t* const row[kManyRows], uint32_t columns,
                               float* output) {
-  const auto load = [row](uint32_t r, uint32_t c) HWY_ATTR {
-    return _mm_loadu_si128(reinterpret_cast<const __m128i*>(row[r] + c));
-  };
+  const Df d;
   uint32_t c = 0;
   for (; c + 8 <= columns; c += 8) {
-    __m512i in[4];  // rows i, 4 + i, 8 + i and 12 + i
-    for (uint32_t i = 0; i < 4; ++i) {
-      in[i] = _mm512_castsi128_si512(load(i, c));
-      in[i] = _mm512_mask_broadcast_i32x4(in[i], 0x00F0, load(4 + i, c));
-      in[i] = _mm512_mask_broadcast_i32x4(in[i], 0x0F00, load(8 + i, c));
-      in[i] = _mm512_mask_broadcast_i32x4(in[i], 0xF000, load(12 + i, c));
-    }
-    const __m512i low01 = _mm512_unpacklo_epi32(in[0], in[1]);
-    const __m512i high01 = _mm512_unpackhi_epi32(in[0], in[1]);
-    const __m512i low23 = _mm512_unpacklo_epi32(in[2], in[3]);
-    const __m512i high23 = _mm512_unpackhi_epi32(in[2], in[3]);
-    const __m512i words[4] = {
-        _mm512_unpacklo_epi64(low01, low23), _mm512_unpackhi_epi64(low01, low23),
-        _mm512_unpacklo_epi64(high01, high23), _mm512_unpackhi_epi64(high01, high23)};
+    Vi words[4];
+    LoadRows([row, c](uint32_t r) HWY_ATTR { return reinterpret_cast<const uint8_t*>(row[r] + c); },
+             words);
     for (uint32_t i = 0; i < 4; ++i) {
       float* const to = output + uint64_t{c + 2 * i} * kTilePositions;
-      const __m512i upper = _mm512_srli_epi32(words[i], 16);
-      _mm512_storeu_ps(to, _mm512_cvtph_ps(_mm512_cvtepi32_epi16(words[i])));
-      _mm512_storeu_ps(to + kTilePositions, _mm512_cvtph_ps(_mm512_cvtepi32_epi16(upper)));
+      hn::StoreU(LowHalves(words[i]), d, to);
+      hn::StoreU(HighHalves(words[i]), d, to + kTilePositions);
     }
   }
   for (uint32_t r = 0; c < columns && r < kManyRows; r += 4) {
@@ -127,7 +115,7 @@ HWY_INLINE void TransposeMany(const float16_t* const row[kManyRows], uint32_t co
     TransposeFour(rest, columns - c, output + uint64_t{c} * kTilePositions + r);
   }
 }
-#else
+#else  // which is compiled, though never chosen
 constexpr uint32_t kManyRows = 4;
 HWY_INLINE void TransposeMany(const float16_t* const row[kManyRows], uint32_t columns,
                               float* output) {

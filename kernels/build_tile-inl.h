@@ -17,6 +17,7 @@
 #include "kernels/matmul_tile-inl.h"
 #include "kernels/prefetch-inl.h"
 #include "kernels/quant_blocks.h"
+#include "kernels/row_words-inl.h"
 #include "kernels/targets.h"
 
 #if WEIR_IS_KERNEL_TARGET
@@ -43,42 +44,6 @@ struct TileSource {
 // Decodes `count` blocks of each of the 16 rows.
 using BuildFn = void (*)(TileSource& from, uint32_t count, const TileBuffers& tile);
 
-inline __m128i Load16(const uint8_t* from) {
-  return _mm_loadu_si128(reinterpret_cast<const __m128i*>(from));
-}
-
-// Four words of kLanes rows: words[i] holds word i of every row, whose 16 bytes are at `row(r)`.
-template <typename Row>
-HWY_INLINE void LoadRows(const Row& row, Vi* HWY_RESTRICT words) {
-#if HWY_TARGET == HWY_AVX2
-  __m256i in[4];  // rows i and 4 + i
-  for (uint32_t i = 0; i < 4; ++i) {
-    in[i] = _mm256_inserti128_si256(_mm256_castsi128_si256(Load16(row(i))), Load16(row(4 + i)), 1);
-  }
-  const __m256i a = _mm256_unpacklo_epi32(in[0], in[1]), b = _mm256_unpackhi_epi32(in[0], in[1]);
-  const __m256i c = _mm256_unpacklo_epi32(in[2], in[3]), d = _mm256_unpackhi_epi32(in[2], in[3]);
-  words[0] = Vi{_mm256_unpacklo_epi64(a, c)};
-  words[1] = Vi{_mm256_unpackhi_epi64(a, c)};
-  words[2] = Vi{_mm256_unpacklo_epi64(b, d)};
-  words[3] = Vi{_mm256_unpackhi_epi64(b, d)};
-#else
-  __m512i in[4];  // rows i, 4 + i, 8 + i and 12 + i
-  for (uint32_t i = 0; i < 4; ++i) {
-    in[i] = _mm512_castsi128_si512(Load16(row(i)));
-    // Loads that broadcast under a mask need no shuffle.
-    in[i] = _mm512_mask_broadcast_i32x4(in[i], 0x00F0, Load16(row(4 + i)));
-    in[i] = _mm512_mask_broadcast_i32x4(in[i], 0x0F00, Load16(row(8 + i)));
-    in[i] = _mm512_mask_broadcast_i32x4(in[i], 0xF000, Load16(row(12 + i)));
-  }
-  const __m512i a = _mm512_unpacklo_epi32(in[0], in[1]), b = _mm512_unpackhi_epi32(in[0], in[1]);
-  const __m512i c = _mm512_unpacklo_epi32(in[2], in[3]), d = _mm512_unpackhi_epi32(in[2], in[3]);
-  words[0] = Vi{_mm512_unpacklo_epi64(a, c)};
-  words[1] = Vi{_mm512_unpackhi_epi64(a, c)};
-  words[2] = Vi{_mm512_unpacklo_epi64(b, d)};
-  words[3] = Vi{_mm512_unpackhi_epi64(b, d)};
-#endif
-}
-
 // Four words at byte `at` of kLanes rows from `first` on: words[i] holds word i of every row.
 HWY_INLINE void LoadWords(TileSource& from, uint32_t first, uint64_t at, Vi* HWY_RESTRICT words) {
   const uint8_t* const* rows = from.rows + first;
@@ -86,18 +51,6 @@ HWY_INLINE void LoadWords(TileSource& from, uint32_t first, uint64_t at, Vi* HWY
   from.ahead += 16 * kLanes;
   LoadRows([&](uint32_t r) HWY_ATTR { return rows[r] + at; }, words);
 }
-
-// The float16 in the low half of each word.
-HWY_INLINE Vf LowHalves(Vi words) {
-#if HWY_TARGET == HWY_AVX2
-  const __m256i low = _mm256_and_si256(words.raw, _mm256_set1_epi32(0xFFFF));
-  const __m256i packed = _mm256_permute4x64_epi64(_mm256_packus_epi32(low, low), 0x08);
-  return Vf{_mm256_cvtph_ps(_mm256_castsi256_si128(packed))};
-#else
-  return Vf{_mm512_cvtph_ps(_mm512_cvtepi32_epi16(words.raw))};
-#endif
-}
-HWY_INLINE Vf HighHalves(Vi words) { return LowHalves(hn::ShiftRight<16>(words)); }
 
 // The same constant in all four bytes, and shifts to the right of bytes, whose upper bits the masks
 // drop.

@@ -17,6 +17,7 @@
 #include "hwy/highway.h"
 #include "kernels/group_form.h"
 #include "kernels/quantized_activations.h"
+#include "kernels/row_words-inl.h"
 #include "kernels/targets.h"
 
 #if WEIR_IS_KERNEL_TARGET
@@ -56,12 +57,6 @@ template <typename T>
 inline const T* Advance(const T* pointer, uint64_t bytes) {
   return reinterpret_cast<const T*>(reinterpret_cast<const uint8_t*>(pointer) + bytes);
 }
-
-using Df = hn::CappedTag<float, 16>;
-using Di = hn::RebindToSigned<Df>;
-using Vf = hn::VFromD<Df>;
-using Vi = hn::VFromD<Di>;
-constexpr uint32_t kLanes = HWY_TARGET == HWY_AVX2 ? 8 : 16;
 
 inline Vi LoadInts(const void* from) { return hn::Load(Di(), static_cast<const int32_t*>(from)); }
 inline Vi BroadcastBytes4(const int8_t* from) {
