@@ -16,6 +16,7 @@ namespace weir {
 
 inline constexpr uint32_t kKvPageTokens = 64;
 
+// But for the order, which is the device's.
 KvLayout LayerKvLayout(const ModelConfig& config, uint32_t layer);
 
 // Bytes that hold `context_tokens` positions, rounded up to whole pages.

@@ -327,7 +327,8 @@ void Transformer::Attend(const Op& op, const Run& run) const {
   const uint32_t tokens = run.input.tokens;
   const LayerTensors& tensors = model_.tensors.layers[op.layer];
   const RopeConfig& rope = config.ropes[layer.rope];
-  const KvLayout layout = LayerKvLayout(config, op.layer);
+  KvLayout layout = LayerKvLayout(config, op.layer);
+  layout.order = KvOrderOf(run.stream.kind());
   uint8_t* const* pages = run.input.page_tables[op.layer];
   PrepareAttention(run.stream, {.queries = w.qkv,
                                 .keys = keys,

@@ -11,8 +11,7 @@
 #include "hwy/foreach_target.h"  // first of its kind: compiles this file anew per target
 #include "hwy/contrib/math/math-inl.h"
 #include "hwy/highway.h"
-#include "kernels/row_words-inl.h"
-#include "kernels/targets.h"
+#include "kernels/kv_rows.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace weir::HWY_NAMESPACE {
@@ -21,192 +20,153 @@ namespace hn = hwy::HWY_NAMESPACE;
 using hwy::float16_t;
 
 using F32 = hn::ScalableTag<float>;
-// Vectors of a row that are summed at once: with 4 rows they fill, and do not spill, the registers.
-constexpr uint32_t kUnroll = hn::MaxLanes(F32()) >= 16 ? 4 : 2;
-constexpr uint32_t kRowBlock = 4;
+constexpr uint32_t kLanes = hn::MaxLanes(F32());
+// Rows that share each key and value: with two vectors of them their sums fill, and do not spill,
+// the registers.
+constexpr uint32_t kMostRows = kLanes >= 16 ? 8 : 4;
+// Highway's Iota stores its numbers one by one and waits to load them as a vector.
+alignas(64) constexpr int32_t kNumbers[] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
 constexpr float kNoScore = -std::numeric_limits<float>::infinity();
+
+template <uint32_t kRows>
+constexpr uint32_t VectorsFor() {
+  return 2 * kRows <= kMostRows ? 4 : 2;
+}
 
 float ExpOne(float x) {
   const hn::CappedTag<float, 1> d;
   return hn::GetLane(hn::Exp(d, hn::Set(d, x)));
 }
 
-float WidenOne(const float16_t* half) {
-  const hn::CappedTag<float, 1> d;
-  return hn::GetLane(hn::PromoteTo(d, hn::LoadU(hn::Rebind<float16_t, decltype(d)>(), half)));
+// kLanes halves.
+HWY_INLINE hn::Vec<F32> Widen(const float16_t* from) {
+  return hn::PromoteTo(F32(), hn::LoadU(hn::Rebind<float16_t, F32>(), from));
 }
 
-// Rows of one KV head in its pages.
-struct KvRows {
-  const AttentionArgs& args;
-  uint32_t kv_head;
+// `count` halves, fewer than kLanes, and zeros.
+HWY_INLINE hn::Vec<F32> WidenSome(const float16_t* from, uint32_t count) {
+  alignas(64) float16_t halves[kLanes] = {};
+  std::copy_n(from, count, halves);
+  return Widen(halves);
+}
 
-  const float16_t* Key(uint32_t position) const {
-    return Page(position) + Row(position) * args.layout.key_columns;
+// Where the keys and values of a tile's positions lie. Positions outside [begin, end) stand for
+// nothing: they repeat the nearest, and what comes of them is never used.
+constexpr uint32_t kTileBlocks = kTilePositions / kKeyBlock;
+struct TileRows {
+  const float16_t* keys[kTileBlocks];  // blocks [key_columns, kKeyBlock]
+  const float16_t* value[kTilePositions];
+};
+
+void FindTileRows(const KvRows& kv, uint32_t tile, uint32_t begin, uint32_t end, TileRows& rows) {
+  const KvLayout& layout = kv.args.layout;
+  for (uint32_t block = 0; block < kTileBlocks; ++block) {
+    rows.keys[block] = kv.Keys(std::clamp(tile + block * kKeyBlock, begin, end - 1));
   }
-  const float16_t* Value(uint32_t position) const {
-    const KvLayout& l = args.layout;
-    return Page(position) + uint64_t{l.page_tokens} * l.kv_heads * l.key_columns +
-           Row(position) * l.value_columns;
+  for (uint32_t p = begin; p < end;) {
+    // Up to the end of a page, values lie at even distances.
+    const uint32_t page_end = (p / layout.page_tokens + 1) * layout.page_tokens;
+    const float16_t* value = kv.Value(p);
+    for (const uint32_t stop = std::min(end, page_end); p < stop; ++p) {
+      rows.value[p - tile] = value;
+      value += layout.value_columns;
+    }
+  }
+  std::fill(rows.value, rows.value + (begin - tile), rows.value[begin - tile]);
+  std::fill(rows.value + (end - tile), rows.value + kTilePositions, rows.value[end - 1 - tile]);
+}
+
+// Asks for a tile's keys and values a line at a time, so that what computes can spread its calls:
+// asked for all at once they keep the core waiting for room to note them.
+class Prefetcher {
+ public:
+  Prefetcher(const TileRows& tile, const KvLayout& layout) {
+    for (uint32_t b = 0; b < kTileBlocks; ++b) {
+      Add(tile.keys[b], layout.key_columns);
+      Add(tile.value[b * kKeyBlock], layout.value_columns);
+    }
+  }
+  // Always inlined (kernels/prefetch-inl.h says why).
+  HWY_INLINE void Step() {
+    if (span_ == spans_) return;
+    __builtin_prefetch(begin_[span_] + at_, 0, 1);
+    at_ += 64;
+    if (at_ >= bytes_[span_]) {
+      at_ = 0;
+      ++span_;
+    }
   }
 
  private:
-  const float16_t* Page(uint32_t position) const {
-    return reinterpret_cast<const float16_t*>(args.pages[position / args.layout.page_tokens]);
+  void Add(const float16_t* from, uint32_t columns) {
+    begin_[spans_] = reinterpret_cast<const uint8_t*>(from);
+    bytes_[spans_++] = sizeof(float16_t) * columns * kKeyBlock;
   }
-  uint64_t Row(uint32_t position) const {
-    return uint64_t{position % args.layout.page_tokens} * args.layout.kv_heads + kv_head;
-  }
+  uint32_t spans_ = 0, span_ = 0;
+  uint64_t at_ = 0;
+  const uint8_t* begin_[2 * kTileBlocks];
+  uint64_t bytes_[2 * kTileBlocks];
 };
 
-// Four rows of `columns` halves become columns of four floats at `output`, kTilePositions apart.
-HWY_INLINE void TransposeFour(const float16_t* const row[4], uint32_t columns, float* output) {
-  uint32_t c = 0;
-#if HWY_TARGET != HWY_SCALAR  // which is compiled, though never chosen
-  const hn::FixedTag<float, 4> d;
-  const hn::Rebind<float16_t, decltype(d)> dh;
-  const hn::FixedTag<uint64_t, 2> d64;
-  for (; c + 4 <= columns; c += 4) {
-    const auto a0 = hn::PromoteTo(d, hn::LoadU(dh, row[0] + c));
-    const auto a1 = hn::PromoteTo(d, hn::LoadU(dh, row[1] + c));
-    const auto a2 = hn::PromoteTo(d, hn::LoadU(dh, row[2] + c));
-    const auto a3 = hn::PromoteTo(d, hn::LoadU(dh, row[3] + c));
-    const auto low01 = hn::BitCast(d64, hn::InterleaveLower(d, a0, a1));
-    const auto low23 = hn::BitCast(d64, hn::InterleaveLower(d, a2, a3));
-    const auto high01 = hn::BitCast(d64, hn::InterleaveUpper(d, a0, a1));
-    const auto high23 = hn::BitCast(d64, hn::InterleaveUpper(d, a2, a3));
-    float* const to = output + uint64_t{c} * kTilePositions;
-    hn::StoreU(hn::BitCast(d, hn::InterleaveLower(d64, low01, low23)), d, to);
-    hn::StoreU(hn::BitCast(d, hn::InterleaveUpper(d64, low01, low23)), d, to + kTilePositions);
-    hn::StoreU(hn::BitCast(d, hn::InterleaveLower(d64, high01, high23)), d,
-               to + 2 * kTilePositions);
-    hn::StoreU(hn::BitCast(d, hn::InterleaveUpper(d64, high01, high23)), d,
-               to + 3 * kTilePositions);
+// Calls fn.operator()<kRows>() with kRows = rows, 1 to kMostRows.
+template <uint32_t kRows = kMostRows, typename Fn>
+HWY_INLINE void WithRows(uint32_t rows, const Fn& fn) {
+  if constexpr (kRows > 1) {
+    if (rows < kRows) return WithRows<kRows - 1>(rows, fn);
   }
-#endif
-  for (; c < columns; ++c) {
-    for (int i = 0; i < 4; ++i) {
-      output[uint64_t{c} * kTilePositions + i] = WidenOne(row[i] + c);
-    }
-  }
+  fn.template operator()<kRows>();
 }
 
-#if WEIR_IS_KERNEL_TARGET
-constexpr uint32_t kManyRows = kLanes;
-
-// The same of kLanes rows, eight columns at a time: words of two columns are transposed and widened
-// then, which takes a third of the instructions.
-HWY_INLINE void TransposeMany(const float16_t* const row[kManyRows], uint32_t columns,
-                              float* output) {
-  const Df d;
-  uint32_t c = 0;
-  for (; c + 8 <= columns; c += 8) {
-    Vi words[4];
-    LoadRows([row, c](uint32_t r) HWY_ATTR { return reinterpret_cast<const uint8_t*>(row[r] + c); },
-             words);
-    for (uint32_t i = 0; i < 4; ++i) {
-      float* const to = output + uint64_t{c + 2 * i} * kTilePositions;
-      hn::StoreU(LowHalves(words[i]), d, to);
-      hn::StoreU(HighHalves(words[i]), d, to + kTilePositions);
-    }
-  }
-  for (uint32_t r = 0; c < columns && r < kManyRows; r += 4) {
-    const float16_t* const rest[4] = {row[r] + c, row[r + 1] + c, row[r + 2] + c, row[r + 3] + c};
-    TransposeFour(rest, columns - c, output + uint64_t{c} * kTilePositions + r);
-  }
-}
-#else  // which is compiled, though never chosen
-constexpr uint32_t kManyRows = 4;
-HWY_INLINE void TransposeMany(const float16_t* const row[kManyRows], uint32_t columns,
-                              float* output) {
-  TransposeFour(row, columns, output);
-}
-#endif
-
-HWY_INLINE void WidenRow(const float16_t* row, uint32_t columns, uint32_t padded, float* output) {
-  const F32 d;
-  const hn::Rebind<float16_t, F32> dh;
-  const uint32_t lanes = static_cast<uint32_t>(hn::Lanes(d));
-  uint32_t c = 0;
-  for (; c + lanes <= columns; c += lanes) {
-    hn::StoreU(hn::PromoteTo(d, hn::LoadU(dh, row + c)), d, output + c);
-  }
-  for (; c < columns; ++c) output[c] = WidenOne(row + c);
-  for (; c < padded; ++c) output[c] = 0.0f;
-}
-
-// Asks for a row that is wanted soon. Always inlined (kernels/prefetch-inl.h says why).
-HWY_INLINE void PrefetchRow(const float16_t* row, uint32_t columns) {
-  for (uint32_t c = 0; c < columns; c += 64 / sizeof(float16_t)) __builtin_prefetch(row + c);
-}
-
-// Converts positions [begin, end) of the tile that starts at `tile`, and asks for those of the next
-// one, up to `last`.
-void LoadTile(const KvRows& kv, uint32_t tile, uint32_t begin, uint32_t end, uint32_t last,
-              AttentionWorkspace& work) {
-  const KvLayout& layout = kv.args.layout;
-  for (uint32_t p = begin / kManyRows * kManyRows; p < end; p += kManyRows) {
-    const float16_t* row[kManyRows];
-    // Positions outside stand for nothing: their scores are never used.
-    for (uint32_t i = 0; i < kManyRows; ++i) {
-      row[i] = kv.Key(std::clamp(p + i, begin, end - 1));
-      const uint32_t next = std::min(p + i + kTilePositions, last);
-      PrefetchRow(kv.Key(next), layout.key_columns);
-      PrefetchRow(kv.Value(next), layout.value_columns);
-    }
-    TransposeMany(row, layout.key_columns, work.keys + (p - tile));
-  }
-  for (uint32_t p = begin; p < end; ++p) {
-    WidenRow(kv.Value(p), layout.value_columns, work.padded_columns,
-             work.values + uint64_t{p - tile} * work.padded_columns);
-  }
-}
-
-// scores[r, j] = sum over columns of query[r] * key[j], in column order, for j in [begin, end).
-template <uint32_t kRows>
-void ScoreRows(const AttentionRow* rows, uint32_t key_columns, const float* keys, uint32_t begin,
-               uint32_t end, float* scores) {
-  const F32 d;
-  const uint32_t lanes = static_cast<uint32_t>(hn::Lanes(d));
-  const uint32_t block = kUnroll * lanes;
-  for (uint32_t j = begin / block * block; j < end; j += block) {
-    hn::Vec<F32> sum[kRows][kUnroll];
-    for (auto& row : sum) {
-      for (auto& v : row) v = hn::Zero(d);
-    }
-    for (uint32_t c = 0; c < key_columns; ++c) {
-      const float* const key = keys + uint64_t{c} * kTilePositions + j;
-      hn::Vec<F32> k[kUnroll];
-      for (uint32_t u = 0; u < kUnroll; ++u) k[u] = hn::LoadU(d, key + u * lanes);
-      for (uint32_t r = 0; r < kRows; ++r) {
-        const auto q = hn::Set(d, rows[r].query[c]);
-        for (uint32_t u = 0; u < kUnroll; ++u) sum[r][u] = hn::MulAdd(q, k[u], sum[r][u]);
-      }
-    }
-    for (uint32_t r = 0; r < kRows; ++r) {
-      for (uint32_t u = 0; u < kUnroll; ++u) {
-        hn::StoreU(sum[r][u], d, scores + r * kTilePositions + j + u * lanes);
-      }
-    }
-  }
-}
-
-// weighted[r] += sum over j in [begin, end), in order, of scores[r, j] * values[j].
+// scores[r, j] = sum over columns, in their order, of query[r] * key[j], for kVectors vectors of
+// positions from `j` on.
 template <uint32_t kRows, uint32_t kVectors>
-void WeighColumns(SoftmaxState* state, const float* scores, const float* values,
-                  uint32_t padded_columns, uint32_t column, uint32_t begin, uint32_t end) {
+void ScorePositions(const AttentionRow* rows, uint32_t columns, const TileRows& tile,
+                    Prefetcher& next, uint32_t j, float* scores) {
   const F32 d;
-  const uint32_t lanes = static_cast<uint32_t>(hn::Lanes(d));
+  const float16_t* key[kVectors];
+  for (uint32_t u = 0; u < kVectors; ++u) {
+    const uint32_t position = j + u * kLanes;
+    key[u] = tile.keys[position / kKeyBlock] + position % kKeyBlock;
+  }
+  hn::Vec<F32> sum[kRows][kVectors];
+  for (auto& row : sum) {
+    for (auto& v : row) v = hn::Zero(d);
+  }
+  for (uint64_t c = 0; c < columns; ++c) {
+    hn::Vec<F32> k[kVectors];
+    for (uint32_t u = 0; u < kVectors; ++u) k[u] = Widen(key[u] + c * kKeyBlock);
+    for (uint32_t u = 0; u < kVectors; u += 2) next.Step();
+    for (uint32_t r = 0; r < kRows; ++r) {
+      const auto q = hn::Set(d, rows[r].query[c]);
+      for (uint32_t u = 0; u < kVectors; ++u) sum[r][u] = hn::MulAdd(q, k[u], sum[r][u]);
+    }
+  }
+  for (uint32_t r = 0; r < kRows; ++r) {
+    for (uint32_t u = 0; u < kVectors; ++u) {
+      hn::StoreU(sum[r][u], d, scores + r * kTilePositions + j + u * kLanes);
+    }
+  }
+}
+
+// weighted[r] += sum over j in [begin, end), in order, of scores[r, j] * value[j], for kVectors
+// vectors of columns, of which the last holds `last_columns`.
+template <uint32_t kRows, uint32_t kVectors>
+void WeighColumns(SoftmaxState* state, const float* scores, const TileRows& tile, Prefetcher& next,
+                  uint32_t column, uint32_t last_columns, uint32_t begin, uint32_t end) {
+  const F32 d;
   hn::Vec<F32> sum[kRows][kVectors];
   for (uint32_t r = 0; r < kRows; ++r) {
     for (uint32_t u = 0; u < kVectors; ++u) {
-      sum[r][u] = hn::LoadU(d, state[r].weighted + column + u * lanes);
+      sum[r][u] = hn::LoadU(d, state[r].weighted + column + u * kLanes);
     }
   }
   for (uint32_t j = begin; j < end; ++j) {
-    const float* const value = values + uint64_t{j} * padded_columns + column;
+    const float16_t* const value = tile.value[j] + column;
+    for (uint32_t u = 0; u < kVectors; u += 2) next.Step();
     hn::Vec<F32> v[kVectors];
-    for (uint32_t u = 0; u < kVectors; ++u) v[u] = hn::LoadU(d, value + u * lanes);
+    for (uint32_t u = 0; u + 1 < kVectors; ++u) v[u] = Widen(value + u * kLanes);
+    const float16_t* const last = value + (kVectors - 1) * kLanes;
+    v[kVectors - 1] = last_columns == kLanes ? Widen(last) : WidenSome(last, last_columns);
     for (uint32_t r = 0; r < kRows; ++r) {
       const auto p = hn::Set(d, scores[r * kTilePositions + j]);
       for (uint32_t u = 0; u < kVectors; ++u) sum[r][u] = hn::MulAdd(p, v[u], sum[r][u]);
@@ -214,23 +174,36 @@ void WeighColumns(SoftmaxState* state, const float* scores, const float* values,
   }
   for (uint32_t r = 0; r < kRows; ++r) {
     for (uint32_t u = 0; u < kVectors; ++u) {
-      hn::StoreU(sum[r][u], d, state[r].weighted + column + u * lanes);
+      hn::StoreU(sum[r][u], d, state[r].weighted + column + u * kLanes);
     }
   }
 }
 
-template <uint32_t kRows>
-void WeighRows(SoftmaxState* state, const float* scores, const AttentionWorkspace& work,
-               uint32_t begin, uint32_t end) {
-  const uint32_t lanes = static_cast<uint32_t>(hn::Lanes(F32()));
-  const uint32_t padded = work.padded_columns;
-  uint32_t c = 0;
-  for (; c + kUnroll * lanes <= padded; c += kUnroll * lanes) {
-    WeighColumns<kRows, kUnroll>(state, scores, work.values, padded, c, begin, end);
-  }
-  for (; c < padded; c += lanes) {
-    WeighColumns<kRows, 1>(state, scores, work.values, padded, c, begin, end);
-  }
+// Positions [begin, end) of a tile for up to kMostRows rows; asks for some of the next.
+void ScoreRows(const AttentionRow* rows, uint32_t row_count, uint32_t columns, const TileRows& tile,
+               Prefetcher& next, uint32_t begin, uint32_t end, float* scores) {
+  WithRows(row_count, [&]<uint32_t kRows>() HWY_ATTR {
+    constexpr uint32_t kPositions = VectorsFor<kRows>() * kLanes;
+    for (uint32_t j = begin / kPositions * kPositions; j < end; j += kPositions) {
+      ScorePositions<kRows, VectorsFor<kRows>()>(rows, columns, tile, next, j, scores);
+    }
+  });
+}
+
+// All columns of up to kMostRows rows; asks for some of the next tile.
+void WeighRows(SoftmaxState* state, uint32_t row_count, uint32_t columns, const TileRows& tile,
+               Prefetcher& next, uint32_t begin, uint32_t end, const float* scores) {
+  WithRows(row_count, [&]<uint32_t kRows>() HWY_ATTR {
+    constexpr uint32_t kVectors = VectorsFor<kRows>();
+    uint32_t c = 0;
+    for (; c + kVectors * kLanes <= columns; c += kVectors * kLanes) {
+      WeighColumns<kRows, kVectors>(state, scores, tile, next, c, kLanes, begin, end);
+    }
+    for (; c < columns; c += kLanes) {
+      WeighColumns<kRows, 1>(state, scores, tile, next, c, std::min(kLanes, columns - c), begin,
+                             end);
+    }
+  });
 }
 
 void ScaleWeighted(SoftmaxState& state, float factor, uint32_t padded_columns) {
@@ -247,9 +220,10 @@ void SoftmaxRow(const AttentionArgs& args, uint32_t begin, uint32_t end, uint32_
                 uint32_t own_end, float* scores, SoftmaxState& state, uint32_t padded_columns) {
   const F32 d;
   const uint32_t lanes = static_cast<uint32_t>(hn::Lanes(d));
-  const auto own = [&](uint32_t j) {
-    const hn::RebindToSigned<F32> di;
-    const auto index = hn::Iota(di, static_cast<int32_t>(j));
+  const hn::RebindToSigned<F32> di;
+  const auto numbers = hn::LoadU(di, kNumbers);
+  const auto own = [&](uint32_t j) HWY_ATTR {
+    const auto index = hn::Add(numbers, hn::Set(di, static_cast<int32_t>(j)));
     const auto in = hn::And(hn::Gt(index, hn::Set(di, static_cast<int32_t>(own_begin) - 1)),
                             hn::Lt(index, hn::Set(di, static_cast<int32_t>(own_end))));
     return hn::RebindMask(d, in);
@@ -266,7 +240,7 @@ void SoftmaxRow(const AttentionArgs& args, uint32_t begin, uint32_t end, uint32_
     max_lanes = hn::Max(max_lanes, s);
   }
   const float max = std::max(state.max, hn::GetLane(hn::MaxOfLanes(d, max_lanes)));
-  const float kept = state.sum == 0 ? 1.0f : ExpOne(state.max - max);
+  const float kept = state.sum == 0 || state.max == max ? 1.0f : ExpOne(state.max - max);
   auto sum_lanes = hn::Zero(d);
   for (uint32_t j = first; j < own_end; j += lanes) {
     // The scores that are not the row's own are -infinity, outside Exp's range.
@@ -283,40 +257,47 @@ void SoftmaxRow(const AttentionArgs& args, uint32_t begin, uint32_t end, uint32_
   state.max = max;
 }
 
-// All rows against positions [begin, end) of the tile at `tile`.
-void AttendTile(const AttentionArgs& args, const AttentionRow* rows, uint32_t row_count,
-                uint32_t tile, uint32_t begin, uint32_t end, AttentionWorkspace& work) {
-  const uint32_t b = begin - tile;
-  const uint32_t e = end - tile;
-  const uint32_t key_columns = args.layout.key_columns;
-  const auto scores = [&](uint32_t r) { return work.scores + uint64_t{r} * kTilePositions; };
-  uint32_t r = 0;
-  for (; r + kRowBlock <= row_count; r += kRowBlock) {
-    ScoreRows<kRowBlock>(rows + r, key_columns, work.keys, b, e, scores(r));
-  }
-  for (; r < row_count; ++r) ScoreRows<1>(rows + r, key_columns, work.keys, b, e, scores(r));
-  for (r = 0; r < row_count; ++r) {
+// The scores of a tile at its positions [begin, end), which are the tile's own [b, e), become
+// weights.
+void SoftmaxRows(const AttentionArgs& args, const AttentionRow* rows, uint32_t row_count,
+                 uint32_t tile, uint32_t begin, uint32_t end, AttentionWorkspace& work) {
+  for (uint32_t r = 0; r < row_count; ++r) {
+    float* const scores = work.scores + uint64_t{r} * kTilePositions;
     const uint32_t own_begin = std::max(rows[r].begin, begin);
     const uint32_t own_end = std::min(rows[r].end, end);
     if (own_begin < own_end) {
-      SoftmaxRow(args, b, e, own_begin - tile, own_end - tile, scores(r), work.part[r],
-                 work.padded_columns);
+      SoftmaxRow(args, begin - tile, end - tile, own_begin - tile, own_end - tile, scores,
+                 work.part[r], work.padded_columns);
     } else {
-      std::fill(scores(r) + b, scores(r) + e, 0.0f);
+      std::fill(scores + (begin - tile), scores + (end - tile), 0.0f);
     }
   }
-  r = 0;
-  for (; r + kRowBlock <= row_count; r += kRowBlock) {
-    WeighRows<kRowBlock>(work.part + r, scores(r), work, b, e);
-  }
-  for (; r < row_count; ++r) WeighRows<1>(work.part + r, scores(r), work, b, e);
 }
 
-void AttendPartitionSimd(const AttentionArgs& args, uint32_t kv_head, const AttentionRow* rows,
-                         uint32_t row_count, uint32_t begin, uint32_t end,
+// All rows against positions [begin, end) of the tile at `tile`, which lie in `now`; `next` is the
+// tile that follows.
+void AttendTile(const AttentionArgs& args, const AttentionRow* rows, uint32_t row_count,
+                uint32_t tile, uint32_t begin, uint32_t end, const TileRows& now,
+                const TileRows& next_tile, AttentionWorkspace& work) {
+  Prefetcher next(next_tile, args.layout);
+  const uint32_t b = begin - tile;
+  const uint32_t e = end - tile;
+  const KvLayout& layout = args.layout;
+  for (uint32_t r = 0; r < row_count; r += kMostRows) {
+    ScoreRows(rows + r, std::min(kMostRows, row_count - r), layout.key_columns, now, next, b, e,
+              work.scores + uint64_t{r} * kTilePositions);
+  }
+  SoftmaxRows(args, rows, row_count, tile, begin, end, work);
+  for (uint32_t r = 0; r < row_count; r += kMostRows) {
+    WeighRows(work.part + r, std::min(kMostRows, row_count - r), layout.value_columns, now, next, b,
+              e, work.scores + uint64_t{r} * kTilePositions);
+  }
+}
+
+// Resets the softmaxes of all rows; returns the positions in [begin, end) that any row attends to.
+PositionRange ResetParts(const AttentionRow* rows, uint32_t row_count, uint32_t begin, uint32_t end,
                          AttentionWorkspace& work) {
-  uint32_t any_begin = end;
-  uint32_t any_end = begin;
+  PositionRange any = {end, begin};
   for (uint32_t r = 0; r < row_count; ++r) {
     work.part[r].max = kNoScore;
     work.part[r].sum = 0.0f;
@@ -324,16 +305,40 @@ void AttendPartitionSimd(const AttentionArgs& args, uint32_t kv_head, const Atte
     const uint32_t own_begin = std::max(rows[r].begin, begin);
     const uint32_t own_end = std::min(rows[r].end, end);
     if (own_begin >= own_end) continue;
-    any_begin = std::min(any_begin, own_begin);
-    any_end = std::max(any_end, own_end);
+    any.begin = std::min(any.begin, own_begin);
+    any.end = std::max(any.end, own_end);
   }
+  return any;
+}
+
+// The rows of the tile that `range`, which is not empty, begins in.
+void FindFirstTile(const KvRows& kv, PositionRange range, TileRows& rows) {
+  const uint32_t tile = range.begin / kTilePositions * kTilePositions;
+  FindTileRows(kv, tile, range.begin, std::min(tile + kTilePositions, range.end), rows);
+}
+
+void AttendPartitionSimd(const AttentionArgs& args, uint32_t kv_head, const AttentionRow* rows,
+                         uint32_t row_count, uint32_t begin, uint32_t end,
+                         const AttentionAhead& ahead, AttentionWorkspace& work) {
+  PositionRange rest = ResetParts(rows, row_count, begin, end, work);
+  if (rest.begin >= rest.end) return;
   const KvRows kv{args, kv_head};
-  for (uint32_t tile = any_begin / kTilePositions * kTilePositions; tile < any_end;
-       tile += kTilePositions) {
-    const uint32_t tile_begin = std::max(tile, any_begin);
-    const uint32_t tile_end = std::min(tile + kTilePositions, any_end);
-    LoadTile(kv, tile, tile_begin, tile_end, any_end - 1, work);
-    AttendTile(args, rows, row_count, tile, tile_begin, tile_end, work);
+  TileRows tiles[2];
+  FindFirstTile(kv, rest, tiles[0]);
+  for (uint32_t i = 0; rest.begin < rest.end; ++i) {
+    const uint32_t tile = rest.begin / kTilePositions * kTilePositions;
+    const uint32_t tile_end = std::min(tile + kTilePositions, rest.end);
+    TileRows& next = tiles[(i + 1) % 2];
+    const PositionRange after = {tile_end, rest.end};
+    if (after.begin < after.end) {
+      FindFirstTile(kv, after, next);
+    } else if (ahead.positions.begin < ahead.positions.end) {
+      FindFirstTile({args, ahead.kv_head}, ahead.positions, next);
+    } else {
+      next = tiles[i % 2];
+    }
+    AttendTile(args, rows, row_count, tile, rest.begin, tile_end, tiles[i % 2], next, work);
+    rest.begin = tile_end;
   }
 }
 
@@ -365,9 +370,11 @@ HWY_EXPORT(MergeSoftmaxSimd);
 }  // namespace
 
 void AttendPartition(const AttentionArgs& args, uint32_t kv_head, const AttentionRow* rows,
-                     uint32_t row_count, uint32_t begin, uint32_t end, AttentionWorkspace& work) {
+                     uint32_t row_count, uint32_t begin, uint32_t end, const AttentionAhead& ahead,
+                     AttentionWorkspace& work) {
   WEIR_CHECK(row_count <= work.rows && begin % kPartitionPositions == 0);
-  HWY_DYNAMIC_DISPATCH(AttendPartitionSimd)(args, kv_head, rows, row_count, begin, end, work);
+  HWY_DYNAMIC_DISPATCH(AttendPartitionSimd)
+  (args, kv_head, rows, row_count, begin, end, ahead, work);
 }
 
 void MergeSoftmax(SoftmaxState& total, const SoftmaxState& part, uint32_t padded_columns) {

@@ -15,8 +15,8 @@
 namespace weir {
 
 constexpr uint32_t kTilePositions = 64;        // scores made at once
-constexpr uint32_t kPartitionPositions = 512;  // one softmax state each; merged in order
-constexpr uint32_t kMaxAttentionRows = 32;     // query rows that share a tile's conversion
+constexpr uint32_t kPartitionPositions = 256;  // one softmax state each; merged in order
+constexpr uint32_t kMaxAttentionRows = 32;     // query rows that share a tile
 
 // One query head of one token, and the positions it attends to.
 struct AttentionRow {
@@ -35,8 +35,6 @@ struct SoftmaxState {
 
 // A worker's workspace, float32. Views into its scratch memory.
 struct AttentionWorkspace {
-  float* keys;    // [key_columns, kTilePositions]
-  float* values;  // [kTilePositions, padded_columns]
   float* scores;  // [rows, kTilePositions]
   SoftmaxState part[kMaxAttentionRows];
   SoftmaxState total[kMaxAttentionRows];
@@ -46,10 +44,22 @@ struct AttentionWorkspace {
 
 inline uint32_t PaddedColumns(uint32_t value_columns) { return (value_columns + 15) / 16 * 16; }
 
+struct PositionRange {
+  uint32_t begin;
+  uint32_t end;
+};
+
+// What the worker attends to afterwards: its memory is asked for meanwhile. Empty: nothing.
+struct AttentionAhead {
+  uint32_t kv_head;
+  PositionRange positions;
+};
+
 // Resets work.part[0, row_count) and attends to the positions in [begin, end) that are each row's
 // own. begin is a multiple of kPartitionPositions.
 void AttendPartition(const AttentionArgs& args, uint32_t kv_head, const AttentionRow* rows,
-                     uint32_t row_count, uint32_t begin, uint32_t end, AttentionWorkspace& work);
+                     uint32_t row_count, uint32_t begin, uint32_t end, const AttentionAhead& ahead,
+                     AttentionWorkspace& work);
 
 // total = total and part; total's positions precede part's.
 void MergeSoftmax(SoftmaxState& total, const SoftmaxState& part, uint32_t padded_columns);

@@ -1,3 +1,5 @@
+#include <algorithm>
+
 #include "io/base.h"
 #include "kernels/ops_cpu.h"
 
@@ -22,10 +24,9 @@ HWY_INLINE void StoreHalves(D d, const float* input, hwy::float16_t* output) {
   hn::StoreU(hn::DemoteTo(dh, v), dh, output);
 }
 
-void StoreRow(const float* input, uint64_t count, uint8_t* output_bytes) {
+void StoreRow(const float* input, uint64_t count, hwy::float16_t* output) {
   const hn::ScalableTag<float> d;
   const size_t lanes = hn::Lanes(d);
-  hwy::float16_t* const output = reinterpret_cast<hwy::float16_t*>(output_bytes);
   uint64_t i = 0;
   for (; i + lanes <= count; i += lanes) StoreHalves(d, input + i, output + i);
   for (; i < count; ++i) StoreHalves(hn::CappedTag<float, 1>(), input + i, output + i);
@@ -41,11 +42,24 @@ namespace {
 HWY_EXPORT(StoreRow);
 
 constexpr uint64_t kLeastElements = 32768;
+constexpr uint32_t kPiece = 256;  // elements made at once, before they are spread
+
+// Stores a row of keys at its place in a block of positions: element i at i * kKeyBlock.
+void StoreSpread(const float* input, uint64_t count, hwy::float16_t* output) {
+  alignas(64) hwy::float16_t halves[kPiece];
+  for (uint64_t first = 0; first < count; first += kPiece) {
+    const uint64_t piece = std::min<uint64_t>(kPiece, count - first);
+    HWY_DYNAMIC_DISPATCH(StoreRow)(input + first, piece, halves);
+    hwy::float16_t* const to = output + first * kKeyBlock;
+    for (uint64_t i = 0; i < piece; ++i) to[i * kKeyBlock] = halves[i];
+  }
+}
 
 }  // namespace
 
 void StoreKvCpu(CpuStream& stream, const StoreKvArgs& args) {
-  WEIR_CHECK(args.layout.page_tokens > 0);
+  WEIR_CHECK(args.layout.page_tokens > 0 && args.layout.page_tokens % kKeyBlock == 0);
+  WEIR_CHECK(args.layout.order == KvOrder::kByHead);
   stream.Launch([args](uint32_t worker, uint32_t workers, CpuStream&) {
     const KvLayout& l = args.layout;
     const uint64_t key_elements = uint64_t{l.kv_heads} * l.key_columns;
@@ -54,13 +68,18 @@ void StoreKvCpu(CpuStream& stream, const StoreKvArgs& args) {
         ShareWork(args.tokens, key_elements + value_elements, kLeastElements, worker, workers);
     for (uint64_t t = share.begin; t < share.end; ++t) {
       const uint32_t position = static_cast<uint32_t>(args.positions[t]);
-      uint8_t* const page = args.pages[position / l.page_tokens];
+      auto* const keys = reinterpret_cast<hwy::float16_t*>(args.pages[position / l.page_tokens]);
+      hwy::float16_t* const values = keys + l.page_tokens * key_elements;
       const uint64_t slot = position % l.page_tokens;
-      uint8_t* const values = page + 2 * l.page_tokens * key_elements;
-      HWY_DYNAMIC_DISPATCH(StoreRow)
-      (args.keys + t * args.keys_stride, key_elements, page + 2 * slot * key_elements);
-      HWY_DYNAMIC_DISPATCH(StoreRow)
-      (args.values + t * args.values_stride, value_elements, values + 2 * slot * value_elements);
+      const uint64_t in_block = slot % kKeyBlock;
+      for (uint64_t h = 0; h < l.kv_heads; ++h) {
+        const uint64_t head_slot = h * l.page_tokens + slot;
+        StoreSpread(args.keys + t * args.keys_stride + h * l.key_columns, l.key_columns,
+                    keys + (head_slot - in_block) * l.key_columns + in_block);
+        HWY_DYNAMIC_DISPATCH(StoreRow)
+        (args.values + t * args.values_stride + h * l.value_columns, l.value_columns,
+         values + head_slot * l.value_columns);
+      }
     }
   });
 }

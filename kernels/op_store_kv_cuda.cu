@@ -55,6 +55,7 @@ bool FourDivides(uint64_t value) { return value % kQuad == 0; }
 void StoreKvCuda(CudaStream& stream, const StoreKvArgs& args) {
   const KvLayout& l = args.layout;
   WEIR_CHECK(l.page_tokens > 0);
+  WEIR_CHECK(l.order == KvOrder::kByToken);
   StoreCall call;
   call.args = args;
   call.key_elements = l.kv_heads * l.key_columns;

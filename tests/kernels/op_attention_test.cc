@@ -56,6 +56,9 @@ const Case kCases[] = {
     {{64, 1, 256, 256}, 2, 40, 33, 30, 0},     // wide heads, a prompt in windows over pages
     {{64, 2, 128, 128}, 14, 120, 16, 0, 0},    // groups that tiles of rows cut
     {{64, 1, 16, 72}, 1, 2000, 12, 1100, 0},   // a window over the splits of a prompt
+    {{64, 1, 128, 128}, 5, 300, 1, 0, 0},      // two partitions, shared by heads
+    {{64, 3, 64, 64}, 15, 700, 4, 350, 0},     // few tokens, whose windows begin in two partitions
+    {{64, 1, 512, 512}, 31, 2800, 1, 0, 0},    // more partitions than records: several rounds
 };
 
 bool Supports(const std::string& device, const Case& c) {
@@ -63,7 +66,8 @@ bool Supports(const std::string& device, const Case& c) {
 }
 
 struct Problem {
-  Problem(const Case& c, uint64_t seed) : pages(c.layout, c.first_position + c.tokens, seed) {
+  Problem(const std::string& device, const Case& c, uint64_t seed)
+      : pages(LayoutOn(device, c.layout), c.first_position + c.tokens, seed) {
     pages.FillRandom(seed + 1);
     args.queries_stride = c.heads * c.layout.key_columns + 3;
     args.output_stride = c.heads * c.layout.value_columns + 5;
@@ -71,7 +75,7 @@ struct Problem {
     for (uint32_t t = 0; t < c.tokens; ++t) positions.push_back(c.first_position + t);
     args.tokens = c.tokens;
     args.heads = c.heads;
-    args.layout = c.layout;
+    args.layout = LayoutOn(device, c.layout);
     args.scale = 1.0f / std::sqrt(static_cast<float>(c.layout.key_columns));
     args.soft_cap = c.soft_cap;
     args.window = c.window;
@@ -149,14 +153,14 @@ TEST_P(AttentionTest, MatchesReference) {
   for (size_t i = 0; i < std::size(kCases); ++i) {
     if (!Supports(GetParam(), kCases[i])) continue;
     SCOPED_TRACE(testing::Message() << "case " << i << " seed " << 100 + i);
-    const Problem problem(kCases[i], 100 + i);
+    const Problem problem(GetParam(), kCases[i], 100 + i);
     ExpectMatchesReference(GetParam(), problem, problem.Run(GetParam()));
   }
 }
 
 TEST(AttentionCpuTest, MatchesReferenceOnEveryIsaAndThreadCount) {
   for (size_t i = 0; i < std::size(kCases); ++i) {
-    const Problem problem(kCases[i], 100 + i);
+    const Problem problem("Cpu", kCases[i], 100 + i);
     for (const std::string& isa : SupportedIsas()) {
       SCOPED_TRACE(testing::Message() << "case " << i << " isa " << isa << " seed " << 100 + i);
       const std::vector<float> output = problem.Run("Cpu", 1, isa);
@@ -172,7 +176,7 @@ TEST(AttentionCpuTest, MatchesReferenceOnEveryIsaAndThreadCount) {
 TEST_P(AttentionTest, TokenAloneEqualsTokenInBatch) {
   for (size_t i = 0; i < std::size(kCases); ++i) {
     if (!Supports(GetParam(), kCases[i])) continue;
-    const Problem problem(kCases[i], 200 + i);
+    const Problem problem(GetParam(), kCases[i], 200 + i);
     const bool cpu = GetParam() == "Cpu";
     const uint32_t batch = cpu ? kCases[i].tokens : std::min(kFewTokens, kCases[i].tokens);
     const uint64_t stride = problem.args.output_stride;
@@ -191,7 +195,7 @@ TEST_P(AttentionTest, TokenAloneEqualsTokenInBatch) {
 // A prompt in pieces, each of which is longer than what CUDA takes for few tokens.
 TEST_P(AttentionTest, PromptInPiecesEqualsPrompt) {
   const Case c = {{64, 1, 64, 64}, 3, 1010, 41, 1100, 0};
-  const Problem problem(c, 7);
+  const Problem problem(GetParam(), c, 7);
   const std::unique_ptr<OpRunner> runner = MakeOpRunner(GetParam());
   std::vector<float> pieces;
   for (const uint32_t first : {0, 10, 30}) {
@@ -208,7 +212,7 @@ TEST_P(AttentionTest, PromptInPiecesEqualsPrompt) {
 TEST_P(AttentionTest, RoomForMorePositionsChangesNothing) {
   const Case cases[] = {{{64, 4, 64, 64}, 16, 300, 2, 0, 0}, {{64, 2, 64, 64}, 8, 300, 20, 0, 0}};
   for (const Case& c : cases) {
-    Problem problem(c, 8);
+    Problem problem(GetParam(), c, 8);
     const std::vector<float> expected = problem.Run(GetParam());
     for (const uint32_t end : {1024u, 131072u}) {
       problem.args.positions_end = end;
@@ -216,7 +220,7 @@ TEST_P(AttentionTest, RoomForMorePositionsChangesNothing) {
     }
   }
   // Splits grow until a tile's records fit: other roundings.
-  Problem problem({{64, 1, 64, 64}, 16, 700, 1, 0, 0}, 9);
+  Problem problem(GetParam(), {{64, 1, 64, 64}, 16, 700, 1, 0, 0}, 9);
   problem.args.positions_end = 1u << 20;
   ExpectMatchesReference(GetParam(), problem, problem.Run(GetParam()));
 }
@@ -225,17 +229,14 @@ TEST_P(AttentionTest, RoomForMorePositionsChangesNothing) {
 TEST_P(AttentionTest, IgnoresOtherPositions) {
   for (const uint32_t tokens : {6u, 11u}) {
     const Case c = {{16, 1, 64, 64}, 4, 46 - tokens, tokens, 20, 0};
-    const Problem clean(c, 5);
+    const Problem clean(GetParam(), c, 5);
     const std::vector<float> expected = clean.Run(GetParam());
-    Problem dirty(c, 5);
+    Problem dirty(GetParam(), c, 5);
     const uint32_t first_seen = 46 - tokens - 19;
     for (uint32_t position = 0; position < 48; ++position) {
       if (position >= first_seen && position < 46) continue;
-      uint16_t* const page = reinterpret_cast<uint16_t*>(dirty.pages.table()[position / 16]);
-      for (uint32_t column = 0; column < 64; ++column) {
-        page[position % 16 * 64 + column] = 0x7e00;         // NaN
-        page[(16 + position % 16) * 64 + column] = 0x7c00;  // infinity
-      }
+      dirty.pages.SetPosition(position, /*key_bits=*/0x7e00,
+                              /*value_bits=*/0x7c00);  // NaN, infinity
     }
     EXPECT_EQ(dirty.Run(GetParam()), expected);
   }
@@ -244,7 +245,7 @@ TEST_P(AttentionTest, IgnoresOtherPositions) {
 TEST_P(AttentionTest, ExtremeQueries) {
   for (const float size : {1000.0f, 1e-20f, 1e20f, 0.0f}) {
     const Case c = {{16, 1, 64, 64}, 2, 100, 1, 0, 0};
-    Problem problem(c, 6);
+    Problem problem(GetParam(), c, 6);
     for (float& q : problem.queries) q *= size;
     const std::vector<float> output = problem.Run(GetParam());
     for (float value : output) ASSERT_TRUE(std::isfinite(value)) << size;

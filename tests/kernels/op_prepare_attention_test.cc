@@ -4,6 +4,7 @@
 
 #include <cmath>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "kernels/ops.h"
@@ -34,7 +35,8 @@ const Case kCases[] = {
 
 // The inputs on a device, and what the ops leave there.
 struct Prepared {
-  Prepared(const Case& c, OpRunner& runner) : pages(c.layout, c.first_position + c.tokens, 3) {
+  Prepared(const std::string& device, const Case& c, OpRunner& runner)
+      : pages(LayoutOn(device, c.layout), c.first_position + c.tokens, 3) {
     const uint32_t columns = c.layout.key_columns;
     const uint64_t key_at = c.heads * columns;
     const uint64_t value_at = key_at + c.layout.kv_heads * columns;
@@ -64,7 +66,7 @@ struct Prepared {
     args.positions = runner.Upload(positions);
     args.tokens = c.tokens;
     args.heads = c.heads;
-    args.layout = c.layout;
+    args.layout = LayoutOn(device, c.layout);
   }
   ReferencePages pages;
   uint8_t* memory;
@@ -90,13 +92,13 @@ TEST_P(PrepareAttentionTest, IsItsPartsInOne) {
     SCOPED_TRACE(testing::Message() << c.layout.key_columns << " columns");
     const std::unique_ptr<OpRunner> runner = MakeOpRunner(GetParam(), 3);
     Stream& stream = runner->stream();
-    const Prepared apart(c, *runner);
+    const Prepared apart(GetParam(), c, *runner);
     const PrepareAttentionArgs& a = apart.args;
     NormAndRotate(stream, a, a.queries, a.heads, a.query_norm);
     NormAndRotate(stream, a, a.keys, a.layout.kv_heads, a.key_norm);
     StoreKv(stream,
             {a.keys, a.stride, a.values, a.stride, a.pages, a.positions, a.tokens, a.layout});
-    const Prepared at_once(c, *runner);
+    const Prepared at_once(GetParam(), c, *runner);
     PrepareAttention(stream, at_once.args);
 
     const uint64_t bytes = apart.pages.memory().size();

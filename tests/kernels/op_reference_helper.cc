@@ -68,15 +68,30 @@ uint16_t* ReferencePages::Slot(uint32_t position, uint64_t element) const {
   return reinterpret_cast<uint16_t*>(table_[position / layout_.page_tokens]) + element;
 }
 
-uint16_t ReferencePages::KeyBits(uint32_t position, uint32_t kv_head, uint32_t column) const {
-  const uint64_t row = uint64_t{position % layout_.page_tokens} * layout_.kv_heads + kv_head;
-  return *Slot(position, row * layout_.key_columns + column);
+uint16_t* ReferencePages::Key(uint32_t position, uint32_t kv_head, uint32_t column) const {
+  const KvLayout& l = layout_;
+  const uint64_t slot = position % l.page_tokens;
+  if (l.order == KvOrder::kByToken) {
+    return Slot(position, (slot * l.kv_heads + kv_head) * l.key_columns + column);
+  }
+  const uint64_t block = (uint64_t{kv_head} * l.page_tokens + slot) / 16;  // [key_columns, 16]
+  return Slot(position, (block * l.key_columns + column) * 16 + slot % 16);
 }
 
-uint16_t ReferencePages::ValueBits(uint32_t position, uint32_t kv_head, uint32_t column) const {
-  const uint64_t keys = uint64_t{layout_.page_tokens} * layout_.kv_heads * layout_.key_columns;
-  const uint64_t row = uint64_t{position % layout_.page_tokens} * layout_.kv_heads + kv_head;
-  return *Slot(position, keys + row * layout_.value_columns + column);
+uint16_t* ReferencePages::Value(uint32_t position, uint32_t kv_head, uint32_t column) const {
+  const KvLayout& l = layout_;
+  const uint64_t keys = uint64_t{l.page_tokens} * l.kv_heads * l.key_columns;
+  const uint64_t slot = position % l.page_tokens;
+  const uint64_t row =
+      l.order == KvOrder::kByToken ? slot * l.kv_heads + kv_head : kv_head * l.page_tokens + slot;
+  return Slot(position, keys + row * l.value_columns + column);
+}
+
+void ReferencePages::SetPosition(uint32_t position, uint16_t key_bits, uint16_t value_bits) {
+  for (uint32_t head = 0; head < layout_.kv_heads; ++head) {
+    for (uint32_t c = 0; c < layout_.key_columns; ++c) *Key(position, head, c) = key_bits;
+    for (uint32_t c = 0; c < layout_.value_columns; ++c) *Value(position, head, c) = value_bits;
+  }
 }
 
 void ReferencePages::FillRandom(uint64_t seed) {

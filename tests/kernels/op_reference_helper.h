@@ -35,11 +35,19 @@ class ReferencePages {
   std::vector<uint64_t> offsets() const;
   void SetMemory(const std::vector<uint8_t>& memory);  // as long as memory()
   // What a page holds, by the definition of its layout.
-  uint16_t KeyBits(uint32_t position, uint32_t kv_head, uint32_t column) const;
-  uint16_t ValueBits(uint32_t position, uint32_t kv_head, uint32_t column) const;
+  uint16_t KeyBits(uint32_t position, uint32_t kv_head, uint32_t column) const {
+    return *Key(position, kv_head, column);
+  }
+  uint16_t ValueBits(uint32_t position, uint32_t kv_head, uint32_t column) const {
+    return *Value(position, kv_head, column);
+  }
+  // Overwrites all of one position.
+  void SetPosition(uint32_t position, uint16_t key_bits, uint16_t value_bits);
   void FillRandom(uint64_t seed);  // every element uniform in [-1, 1]
 
  private:
+  uint16_t* Key(uint32_t position, uint32_t kv_head, uint32_t column) const;
+  uint16_t* Value(uint32_t position, uint32_t kv_head, uint32_t column) const;
   uint16_t* Slot(uint32_t position, uint64_t element) const;
   KvLayout layout_;
   uint32_t pages_;

@@ -19,6 +19,7 @@
 #include <vector>
 
 #include "kernels/device.h"
+#include "kernels/ops.h"
 
 namespace weir {
 
@@ -74,6 +75,14 @@ class OpTest : public testing::TestWithParam<std::string> {
 inline std::string OpDeviceName(const testing::TestParamInfo<std::string>& info) {
   return info.param;
 }
+// `layout` as the device takes it: in its order, and with pages of a size that allows for that.
+inline KvLayout LayoutOn(const std::string& device, KvLayout layout) {
+  if (device == "Cuda" || device == "HostGrid") return layout;
+  layout.order = KvOrder::kByHead;
+  layout.page_tokens = (layout.page_tokens + kKeyBlock - 1) / kKeyBlock * kKeyBlock;
+  return layout;
+}
+
 #define WEIR_ON_EVERY_DEVICE(suite)                                                       \
   INSTANTIATE_TEST_SUITE_P(Devices, suite, testing::ValuesIn(OpDevices()), OpDeviceName); \
   INSTANTIATE_TEST_SUITE_P(Gpu, suite, testing::Values("Cuda"), OpDeviceName)

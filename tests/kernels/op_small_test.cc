@@ -358,7 +358,7 @@ TEST_P(NoTokensTest, AreNoWork) {
   Add(s, {x, 1, x, 1, 0, 1});
   SoftCap(s, {x, 1, 0, 1, 30.0f});
   EmbedRows(s, {nullptr, DType::kF32, 1, x, 0, 32});
-  const KvLayout layout = {16, 1, 1, 1};
+  const KvLayout layout = LayoutOn(GetParam(), {16, 1, 1, 1});
   Rope(s, {x, 1, nullptr, x, 0, 1, 2, 2, 1, RopeLayout::kHalves});
   StoreKv(s, {x, 1, x, 1, nullptr, nullptr, 0, layout});
   PrepareAttention(s, {x, x, x, 1, x, x, 1e-5f, x, 0, 1, {}, nullptr, nullptr, 0, 1, layout});

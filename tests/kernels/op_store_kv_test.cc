@@ -35,7 +35,7 @@ struct Problem {
 };
 
 void Check(const Problem& p, OpRunner& runner) {
-  ReferencePages pages(p.layout, kFirst + kTokens, 3);
+  ReferencePages pages(p.layout, kFirst + kTokens + 1, 3);
   uint8_t* const memory = runner.Upload(pages.memory());
   std::vector<uint8_t*> table;
   for (uint64_t offset : pages.offsets()) table.push_back(memory + offset);
@@ -55,9 +55,11 @@ void Check(const Problem& p, OpRunner& runner) {
     }
   }
   const uint32_t last = p.layout.kv_heads - 1;
-  EXPECT_EQ(pages.KeyBits(kFirst - 1, 0, 0), 0x5555) << "a neighbour was overwritten";
-  EXPECT_EQ(pages.ValueBits(kFirst - 1, last, p.layout.value_columns - 1), 0x5555)
-      << "a neighbour was overwritten";
+  for (const uint32_t neighbour : {kFirst - 1, kFirst + kTokens}) {
+    EXPECT_EQ(pages.KeyBits(neighbour, 0, 0), 0x5555) << "a neighbour was overwritten";
+    EXPECT_EQ(pages.ValueBits(neighbour, last, p.layout.value_columns - 1), 0x5555)
+        << "a neighbour was overwritten";
+  }
 }
 
 using StoreKvTest = OpTest;
@@ -68,7 +70,7 @@ const KvLayout kLayouts[] = {{7, 3, 41, 26}, {64, 2, 64, 96}};
 
 TEST_P(StoreKvTest, RoundsToNearestEvenIntoItsPages) {
   for (const KvLayout& layout : kLayouts) {
-    const Problem problem(layout);
+    const Problem problem(LayoutOn(GetParam(), layout));
     const bool cpu = GetParam() == "Cpu";
     for (const std::string& isa : cpu ? SupportedIsas() : std::vector<std::string>{""}) {
       for (uint32_t threads : cpu ? std::vector<uint32_t>{1, 2, 3, 8} : std::vector<uint32_t>{1}) {
