@@ -97,6 +97,10 @@ absl::StatusOr<std::vector<DiskSweepCell>> SweepDisk(const File& file,
 const DiskSweepCell* BestCell(absl::Span<const DiskSweepCell> cells, const std::string& reader,
                               uint64_t most_bytes);
 
+// Of the first CPU, as /sys/devices/system/cpu/cpu0/cache tells; 0 where it does not. In a virtual
+// machine it is the host's, shared with others. `root` as in io/system_files.h.
+uint64_t LastLevelCacheBytes(const std::string& root = "");
+
 struct MemoryProbeResult {
   uint32_t threads = 0;
   uint64_t read_bytes = 0;

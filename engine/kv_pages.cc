@@ -1,5 +1,6 @@
 #include "engine/kv_pages.h"
 
+#include <algorithm>
 #include <optional>
 
 #include "io/base.h"
@@ -27,6 +28,17 @@ uint64_t KvBytes(const ModelConfig& config, uint32_t context_tokens) {
   for (uint32_t layer = 0; layer < config.layers.size(); ++layer)
     group_bytes += PageBytes(config, layer);
   return group_bytes * CeilDiv(context_tokens, kKvPageTokens);
+}
+
+uint64_t KvReadBytes(const ModelConfig& config, uint32_t position) {
+  uint64_t bytes = 0;
+  for (uint32_t layer = 0; layer < config.layers.size(); ++layer) {
+    const uint32_t window = config.layers[layer].window;
+    const uint64_t positions =
+        window > 0 ? std::min(uint64_t{window}, uint64_t{position} + 1) : uint64_t{position} + 1;
+    bytes += positions * (KvPageBytes(LayerKvLayout(config, layer)) / kKvPageTokens);
+  }
+  return bytes;
 }
 
 KvPages::KvPages(const ModelConfig& config, uint32_t context_tokens, uint8_t* memory)

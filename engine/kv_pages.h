@@ -22,6 +22,10 @@ KvLayout LayerKvLayout(const ModelConfig& config, uint32_t layer);
 // Bytes that hold `context_tokens` positions, rounded up to whole pages.
 uint64_t KvBytes(const ModelConfig& config, uint32_t context_tokens);
 
+// Bytes of keys and values, in float16, that the token at `position` attends to in all layers, its
+// own included: what attention reads for it. Layers with a sliding window read no more than that.
+uint64_t KvReadBytes(const ModelConfig& config, uint32_t position);
+
 // The pages of one sequence: [layer][position / kKvPageTokens]. Room for all pages is reserved, so
 // that growing does not allocate. Its address must not change while a pass uses it.
 class KvPageTable {

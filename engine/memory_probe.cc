@@ -1,12 +1,18 @@
-// ProbeMemoryRead of engine/hardware_probe.h.
+// LastLevelCacheBytes and ProbeMemoryRead of engine/hardware_probe.h.
 #include <algorithm>
 #include <atomic>
 #include <cstring>
+#include <optional>
+#include <string>
 #include <thread>
+#include <vector>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "engine/hardware_probe.h"
+#include "io/base.h"
 #include "io/clock.h"
+#include "io/system_files.h"
 
 namespace weir {
 namespace {
@@ -72,6 +78,24 @@ void ReadOwnPart(absl::Span<const uint8_t> part, int64_t limit_ns, Race* race) {
 }
 
 }  // namespace
+
+uint64_t LastLevelCacheBytes(const std::string& root) {
+  const std::string folder = absl::StrCat(root, "/sys/devices/system/cpu/cpu0/cache/index");
+  uint64_t last_bytes = 0;
+  uint64_t last_level = 0;
+  for (uint32_t index = 0;; ++index) {
+    const std::string cache = absl::StrCat(folder, index);
+    const std::optional<uint64_t> level = ReadSystemNumber(cache + "/level");
+    if (!level) return last_bytes;
+    std::optional<std::string> size = ReadSystemFile(cache + "/size");
+    if (!size || *level < last_level) continue;
+    absl::StripAsciiWhitespace(&*size);
+    const auto bytes = ParseBytes(*size);
+    if (!bytes.ok()) continue;
+    last_level = *level;
+    last_bytes = *bytes;
+  }
+}
 
 absl::StatusOr<MemoryProbeResult> ProbeMemoryRead(absl::Span<const uint8_t> memory,
                                                   uint32_t threads, int64_t limit_ns) {

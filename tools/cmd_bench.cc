@@ -9,6 +9,8 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/types/span.h"
+#include "engine/kv_pages.h"
 #include "engine/sampler.h"
 #include "io/base.h"
 #include "tools/exit_codes.h"
@@ -29,7 +31,18 @@ struct BenchOptions {
   uint32_t generate_tokens = 128;
   uint32_t repetitions = 5;
   uint64_t seed = 1;
+  bool short_warm_up = false;    // a few tokens instead of a whole repetition
+  std::vector<uint32_t> depths;  // not empty: one context is filled to each in turn
+
+  // Of the longest context in use.
+  uint32_t most_prompt_tokens() const {
+    return depths.empty() ? std::max(1u, prompt_tokens) : depths.back();
+  }
 };
+
+// Enough to bring in all weights and to touch what a pass needs.
+constexpr uint32_t kWarmPromptTokens = 32;
+constexpr uint32_t kWarmTokens = 4;
 
 struct Spread {
   double median = 0;
@@ -57,6 +70,13 @@ Spread SpreadOf(const std::vector<Sample>& samples, double Sample::*field) {
   return {median, values.front(), values.back()};
 }
 
+// What was made at one depth of a context that grows.
+struct DepthSample {
+  uint32_t depth = 0;  // tokens before the first that is generated
+  Generation generation;
+  double kv_bytes_per_token = 0;  // that attention reads, the mean of the tokens generated
+};
+
 // Ids that any text could have: drawn from the vocabulary by a linear congruential generator
 // (Knuth's MMIX constants), so that a seed means the same tokens everywhere.
 std::vector<TokenId> RandomTokens(uint32_t count, uint32_t vocabulary, uint64_t seed) {
@@ -70,30 +90,72 @@ std::vector<TokenId> RandomTokens(uint32_t count, uint32_t vocabulary, uint64_t 
 
 Sampler GreedySampler(const Model& model) { return {{.temperature = 0}, model.config.vocabulary}; }
 
-absl::StatusOr<Sample> RunOnce(Engine& engine, const Model& model, const BenchOptions& options,
-                               Generation* last) {
-  const std::vector<TokenId> prompt =
-      RandomTokens(std::max(1u, options.prompt_tokens), model.config.vocabulary, options.seed);
-  const std::unique_ptr<Session> session = engine.NewSession();
+// Appends the prompt and `count` tokens, and one more, which comes out of the prompt's pass.
+absl::StatusOr<Generation> Continue(Engine& engine, const Model& model, Session& session,
+                                    absl::Span<const TokenId> prompt, uint32_t count) {
   Sampler sampler = GreedySampler(model);
-  const EngineStats before = engine.stats();
-  // One more token than passes: the first comes out of the prompt's pass.
-  const int64_t made = options.generate_tokens == 0 ? 0 : int64_t{options.generate_tokens} + 1;
+  const int64_t made = count == 0 ? 0 : int64_t{count} + 1;
   absl::StatusOr<Generation> generation =
-      Generate(engine, *session, sampler, *model.tokenizer, prompt,
+      Generate(engine, session, sampler, *model.tokenizer, prompt,
                {.max_tokens = made, .ignore_end = true}, [](TokenId) { return absl::OkStatus(); });
   if (!generation.ok()) return WithExitCode(ExitCode::kIo, generation.status());
   if (generation->stop == Generation::Stop::kInterrupted) {
     return WithExitCode(InterruptExitCode(), absl::CancelledError("interrupted"));
   }
+  return generation;
+}
+
+absl::StatusOr<Sample> RunOnce(Engine& engine, const Model& model, const BenchOptions& options,
+                               Generation* last) {
+  const std::vector<TokenId> prompt =
+      RandomTokens(std::max(1u, options.prompt_tokens), model.config.vocabulary, options.seed);
+  const std::unique_ptr<Session> session = engine.NewSession();
+  const EngineStats before = engine.stats();
+  WEIR_ASSIGN_OR_RETURN(const Generation generation,
+                        Continue(engine, model, *session, prompt, options.generate_tokens));
   const EngineStats after = engine.stats();
   const auto bytes = static_cast<double>(after.reader.bytes_read - before.reader.bytes_read);
   const auto busy_ns =
       static_cast<double>(after.scheduler.disk_busy_ns - before.scheduler.disk_busy_ns);
-  *last = *generation;
-  return Sample{generation->prompt_tokens_per_s(), generation->decode_tokens_per_s(),
-                busy_ns > 0 ? bytes / busy_ns : 0, generation->decode_read_bytes_per_s() * 1e-9,
-                generation->decode_copy_bytes_per_s() * 1e-9};
+  *last = generation;
+  return Sample{generation.prompt_tokens_per_s(), generation.decode_tokens_per_s(),
+                busy_ns > 0 ? bytes / busy_ns : 0, generation.decode_read_bytes_per_s() * 1e-9,
+                generation.decode_copy_bytes_per_s() * 1e-9};
+}
+
+absl::Status WarmUp(Engine& engine, const Model& model, const BenchOptions& options) {
+  const std::unique_ptr<Session> session = engine.NewSession();
+  const std::vector<TokenId> prompt =
+      RandomTokens(std::min(kWarmPromptTokens, options.most_prompt_tokens()),
+                   model.config.vocabulary, options.seed);
+  return Continue(engine, model, *session, prompt, std::min(kWarmTokens, options.generate_tokens))
+      .status();
+}
+
+// One context, filled with random tokens to each depth in turn; what was generated at a depth stays
+// in it.
+absl::StatusOr<std::vector<DepthSample>> WalkDepths(Engine& engine, const Model& model,
+                                                    const BenchOptions& options) {
+  const std::vector<TokenId> tokens =
+      RandomTokens(options.depths.back(), model.config.vocabulary, options.seed);
+  const std::unique_ptr<Session> session = engine.NewSession();
+  std::vector<DepthSample> samples;
+  for (const uint32_t depth : options.depths) {
+    const uint32_t held = session->position();
+    DepthSample sample;
+    sample.depth = depth;
+    WEIR_ASSIGN_OR_RETURN(
+        sample.generation,
+        Continue(engine, model, *session, absl::MakeSpan(tokens).subspan(held, depth - held),
+                 options.generate_tokens));
+    const uint32_t count = options.generate_tokens;
+    for (uint32_t i = 0; i < count; ++i) {
+      sample.kv_bytes_per_token +=
+          static_cast<double>(KvReadBytes(model.config, depth + i)) / count;
+    }
+    samples.push_back(std::move(sample));
+  }
+  return samples;
 }
 
 nlohmann::json ToJson(const Spread& spread) {
@@ -132,9 +194,8 @@ absl::Status WriteResults(const Model& model, const Engine& engine, const BenchO
     std::printf("%s on %s, %s, reader %s\n", model.path.c_str(), engine.device_name().c_str(),
                 WeightsText(report).c_str(), report.reader.c_str());
     std::printf(
-        "median of %u (min to max), warm: one run before, not counted; reads bypass the page "
-        "cache\n",
-        options.repetitions);
+        "median of %u (min to max), warm: %s before, not counted; reads bypass the page cache\n",
+        options.repetitions, options.short_warm_up ? "a few tokens" : "one run");
     if (options.prompt_tokens > 0)
       PrintRow(absl::StrCat("prompt of ", options.prompt_tokens), prompt, "tok/s");
     if (options.generate_tokens > 0)
@@ -164,18 +225,66 @@ absl::Status WriteResults(const Model& model, const Engine& engine, const BenchO
   return json->Close();
 }
 
-absl::Status Bench(const BenchOptions& options) {
-  if (options.repetitions == 0 || options.prompt_tokens + options.generate_tokens == 0) {
-    return WithExitCode(ExitCode::kUsage,
-                        absl::InvalidArgumentError("-r and one of -p and -n must be at least 1"));
+nlohmann::json ToJson(const std::vector<DepthSample>& samples) {
+  nlohmann::json rows = nlohmann::json::array();
+  for (const DepthSample& sample : samples) {
+    rows.push_back({{"depth", sample.depth},
+                    {"prompt_tokens", sample.generation.prompt_tokens},
+                    {"prompt_tokens_per_s", sample.generation.prompt_tokens_per_s()},
+                    {"decode_tokens_per_s", sample.generation.decode_tokens_per_s()},
+                    {"kv_bytes_per_token", sample.kv_bytes_per_token}});
   }
+  return rows;
+}
+
+absl::Status WriteDepths(const std::vector<DepthSample>& samples, const Engine& engine,
+                         const BenchOptions& options, const RunReport& report, OutputFile* json) {
+  if (options.model.json_path != "-") {
+    std::printf("%s on %s, %s\n", report.model.c_str(), engine.device_name().c_str(),
+                WeightsText(report).c_str());
+    std::printf("  %10s %14s %18s %20s\n", "depth", "prompt, tok/s", "generation, tok/s",
+                "KV, MB a token");
+    for (const DepthSample& sample : samples) {
+      std::printf("  %10u %14.2f %18.2f %20.2f\n", sample.depth,
+                  sample.generation.prompt_tokens_per_s(), sample.generation.decode_tokens_per_s(),
+                  sample.kv_bytes_per_token * 1e-6);
+    }
+  }
+  nlohmann::json out = ReportJson(report);  // of the last depth, and the engine's life
+  out["bench"] = {{"generate_tokens", options.generate_tokens},
+                  {"seed", options.seed},
+                  {"depths", ToJson(samples)}};
+  WEIR_RETURN_IF_ERROR(json->Write(out.dump(1) + "\n"));
+  return json->Close();
+}
+
+absl::Status CheckOptions(const BenchOptions& options) {
+  const auto refuse = [](const char* why) {
+    return WithExitCode(ExitCode::kUsage, absl::InvalidArgumentError(why));
+  };
+  if (options.repetitions == 0 || options.prompt_tokens + options.generate_tokens == 0) {
+    return refuse("-r and one of -p and -n must be at least 1");
+  }
+  if (options.depths.empty()) return absl::OkStatus();
+  if (options.generate_tokens == 0) return refuse("--depths needs tokens to generate (-n)");
+  if (options.depths.front() == 0) return refuse("--depths: the first is at least 1");
+  for (size_t i = 1; i < options.depths.size(); ++i) {
+    if (options.depths[i] <= uint64_t{options.depths[i - 1]} + options.generate_tokens) {
+      return refuse("--depths: each must exceed the one before by more than -n tokens");
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Bench(const BenchOptions& options) {
+  WEIR_RETURN_IF_ERROR(CheckOptions(options));
   RunBegin begin = RunBegin::Now();
   WEIR_ASSIGN_OR_RETURN(OutputFile json, OutputFile::Open(options.model.json_path));
   WEIR_ASSIGN_OR_RETURN(const std::unique_ptr<Model> model, OpenModel(options.model));
-  const uint32_t prompt_tokens = std::max(1u, options.prompt_tokens);
+  const uint32_t prompt_tokens = options.most_prompt_tokens();
   const ContextNeeds needs = {.min_context_tokens = prompt_tokens + options.generate_tokens + 1,
                               .prompt_tokens = prompt_tokens,
-                              .position = options.prompt_tokens + options.generate_tokens / 2};
+                              .position = prompt_tokens + options.generate_tokens / 2};
   ModelOptions model_options = options.model;
   if (model_options.context_tokens == 0 && model_options.plan_file.empty()) {
     model_options.context_tokens = needs.min_context_tokens;
@@ -187,14 +296,26 @@ absl::Status Bench(const BenchOptions& options) {
                         OpenEngine(*model, &run, model_options));
   WEIR_RETURN_IF_ERROR(MeasureLinksOf(*engine, *model, model_options, &run.ceilings));
   begin.reading_ns = RealClock().NowNs();
-  std::vector<Sample> samples;
+  const auto report_of = [&](const Generation& last) {
+    return MakeRunReport(*model, *engine, last, run.ceilings, begin, run.device.is_emulated());
+  };
   Generation last;
-  for (uint32_t i = 0; i <= options.repetitions; ++i) {
-    WEIR_ASSIGN_OR_RETURN(const Sample sample, RunOnce(*engine, *model, options, &last));
-    if (i > 0) samples.push_back(sample);
+  if (options.short_warm_up || !options.depths.empty()) {
+    WEIR_RETURN_IF_ERROR(WarmUp(*engine, *model, options));
+  } else {
+    WEIR_RETURN_IF_ERROR(RunOnce(*engine, *model, options, &last).status());
   }
-  const RunReport report =
-      MakeRunReport(*model, *engine, last, run.ceilings, begin, run.device.is_emulated());
+  if (!options.depths.empty()) {
+    WEIR_ASSIGN_OR_RETURN(const std::vector<DepthSample> depths,
+                          WalkDepths(*engine, *model, options));
+    return WriteDepths(depths, *engine, options, report_of(depths.back().generation), &json);
+  }
+  std::vector<Sample> samples;
+  for (uint32_t i = 0; i < options.repetitions; ++i) {
+    WEIR_ASSIGN_OR_RETURN(const Sample sample, RunOnce(*engine, *model, options, &last));
+    samples.push_back(sample);
+  }
+  const RunReport report = report_of(last);
   return WriteResults(*model, *engine, options, run.ceilings, samples, report, &json);
 }
 
@@ -204,10 +325,21 @@ void AddBenchCommand(CLI::App& app, int* exit_code) {
   auto options = std::make_shared<BenchOptions>();
   CLI::App* command = app.add_subcommand("bench", "measure prompt and generation speed");
   AddRunOptions(*command, &options->model);
-  command->add_option("-p,--n-prompt", options->prompt_tokens, "prompt tokens (0: none)");
+  CLI::Option* const prompt =
+      command->add_option("-p,--n-prompt", options->prompt_tokens, "prompt tokens (0: none)");
   command->add_option("-n,--n-gen", options->generate_tokens, "tokens to generate (0: none)");
-  command->add_option("-r,--repetitions", options->repetitions, "repetitions that are counted");
+  CLI::Option* const repetitions =
+      command->add_option("-r,--repetitions", options->repetitions, "repetitions that are counted");
   command->add_option("-s,--seed", options->seed, "seed of the prompt's tokens");
+  command->add_flag("--short-warm-up", options->short_warm_up,
+                    "before them a prompt of 32 and 4 tokens, not a whole repetition");
+  command
+      ->add_option("--depths", options->depths,
+                   "instead: generate -n tokens when the context holds so many, such as 512,8192; "
+                   "it is filled once and the warm-up is short")
+      ->delimiter(',')
+      ->excludes(prompt)
+      ->excludes(repetitions);
   command->callback([options, exit_code] { *exit_code = ReportStatus(Bench(*options)); });
 }
 

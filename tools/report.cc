@@ -169,6 +169,7 @@ void FillPlan(const Engine& engine, const Ceilings& ceilings, RunReport* report)
   report->dram_budget_bytes = engine.plan().dram_budget_bytes;
   report->resident_share = summary.resident_share();
   report->weights = SharesOf(summary);
+  report->weight_bytes_per_token = engine.program().payload_bytes();
   report->streamed_bytes_per_pass = summary.streamed_read_bytes;
 }
 
@@ -309,6 +310,7 @@ nlohmann::json ReportJson(const RunReport& report) {
                          {"peak_rss_bytes", report.peak_rss_bytes},
                          {"dram_budget_bytes", report.dram_budget_bytes},
                          {"resident_share", report.resident_share},
+                         {"weight_bytes_per_token", report.weight_bytes_per_token},
                          {"streamed_bytes_per_pass", report.streamed_bytes_per_pass},
                          {"stop", StopName(g.stop)},
                          {"weights", ToJson(report.weights)},

@@ -56,6 +56,7 @@ struct RunReport {
   double resident_share = 0;
   WeightShares weights;
   std::optional<AcceleratorReport> accelerator;
+  uint64_t weight_bytes_per_token = 0;  // of all matrices that a token is multiplied with
   uint64_t streamed_bytes_per_pass = 0;
   uint64_t read_bytes = 0;  // of each read at most
   uint32_t read_depth = 0;  // reads in flight at most
