@@ -1,13 +1,15 @@
 """Generates with llama.cpp, as llama_peer.py starts it: under an interpreter that has
 llama-cpp-python, with one argument, a JSON object.
 
-    {"model", "repack", "threads", "context", "prompt", "generate", "seed", "procs", "out"}
+    {"model", "repack", "threads", "context", "prompt", "generate", "seed", "procs", "out",
+     "warm": [prompt, generate], "depths": [...]}
 
 The interpreter and its modules are loaded before the process enters the memory cgroup `procs`, so
 that their memory is not charged to it: llama.cpp has all of the limit for itself. `procs` may be
-empty: no cgroup. The prompt and
-the generation run twice, the first time uncounted, as in `weir bench`. What was measured is written
-to `out` as JSON.
+empty: no cgroup. The prompt and the generation run twice, the first time uncounted, as in `weir
+bench`; with `warm` the first time has other numbers of tokens. With `depths` it generates whenever
+the context holds so many tokens, as `weir bench --depths` does, and `prompt` is not used. What was
+measured is written to `out` as JSON, with `depths` a list of it.
 """
 
 import json
@@ -71,9 +73,12 @@ def counters():
             "major_faults": resource.getrusage(resource.RUSAGE_SELF).ru_majflt}
 
 
-def generate(context, prompt, vocabulary, count):
-    """One repetition, from an empty context."""
+def clear(context):
     llama.llama_memory_clear(llama.llama_get_memory(context), True)
+
+
+def generate(context, prompt, vocabulary, count):
+    """One repetition, behind what the context holds."""
     begin_s = time.perf_counter()
     tokens = [forward(context, prompt, vocabulary)]
     prompt_s = time.perf_counter() - begin_s
@@ -88,6 +93,16 @@ def generate(context, prompt, vocabulary, count):
             **{name: after[name] - before[name] for name in after}}
 
 
+def walk_depths(context, depths, tokens, vocabulary, count):
+    """One context, filled to each depth in turn; what was generated stays in it."""
+    held, rows = 0, []
+    for depth in depths:
+        rows.append({"depth": depth,
+                     **generate(context, tokens[held:depth], vocabulary, count)})
+        held = depth + count
+    return rows
+
+
 def main():
     spec = json.loads(sys.argv[1])
     if spec["procs"]:
@@ -97,9 +112,15 @@ def main():
     model, context = load(spec)
     load_s = time.perf_counter() - begin_s
     vocabulary = llama.llama_vocab_n_tokens(llama.llama_model_get_vocab(model))
-    prompt = random_tokens(spec["prompt"], vocabulary, spec["seed"])
-    generate(context, prompt, vocabulary, spec["generate"])  # warm
-    result = generate(context, prompt, vocabulary, spec["generate"])
+    depths = spec.get("depths", [])
+    tokens = random_tokens(max(depths, default=spec["prompt"]), vocabulary, spec["seed"])
+    warm_prompt, warm_tokens = spec.get("warm") or (spec["prompt"], spec["generate"])
+    generate(context, tokens[:warm_prompt], vocabulary, warm_tokens)
+    clear(context)
+    if depths:
+        result = {"depths": walk_depths(context, depths, tokens, vocabulary, spec["generate"])}
+    else:
+        result = generate(context, tokens, vocabulary, spec["generate"])
     system = llama.llama_print_system_info().decode()
     result.update(load_s=load_s, version=llama.__version__, system=system)
     pathlib.Path(spec["out"]).write_text(json.dumps(result), encoding="utf-8")

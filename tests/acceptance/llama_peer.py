@@ -65,9 +65,9 @@ def _make_venv(folder, cmake_arguments):
     return str(python)
 
 
-def decode(python, spec, limit_s):
-    """What llama_decode.py measures for `spec`, or RunFailed."""
+def decode(python, spec, limit_s, prefix=()):
+    """What llama_decode.py measures for `spec`, or RunFailed, with `prefix` before the command."""
     with tempfile.TemporaryDirectory() as folder:
         out = os.path.join(folder, "out.json")
-        return run_json([python, str(DECODE_SCRIPT), json.dumps({**spec, "out": out})], out,
-                        limit_s=limit_s)
+        command = [*prefix, python, str(DECODE_SCRIPT), json.dumps({**spec, "out": out})]
+        return run_json(command, out, limit_s=limit_s)

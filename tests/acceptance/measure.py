@@ -122,11 +122,11 @@ def run_json(command, out_path, preexec=None, limit_s=3600):
     return json.loads(pathlib.Path(out_path).read_text(encoding="utf-8"))
 
 
-def weir_json(weir, arguments, preexec=None, limit_s=3600):
-    """The --json of one run of weir."""
+def weir_json(weir, arguments, preexec=None, limit_s=3600, prefix=()):
+    """The --json of one run of weir. `prefix`: words before the command."""
     with tempfile.TemporaryDirectory() as folder:
         out = os.path.join(folder, "out.json")
-        command = [weir, *map(str, arguments), "--json", out]
+        command = [*prefix, weir, *map(str, arguments), "--json", out]
         return run_json(command, out, preexec, limit_s)
 
 

@@ -7,6 +7,7 @@
 #include <cstdlib>
 #include <memory>
 
+#include "absl/strings/str_cat.h"
 #include "engine/saved_ceilings.h"
 #include "io/base.h"
 #include "io/system_files.h"
@@ -165,6 +166,20 @@ TEST_F(DiskProbe, SweepVisitsEveryCellInEveryRound) {
   const auto stopped =
       SweepDisk(*file_, sweep, [](int done, int, const DiskProbeResult&) { return done < 2; });
   EXPECT_EQ(stopped.status().code(), absl::StatusCode::kCancelled);
+}
+
+TEST(LastLevelCache, IsTheOneOfTheHighestLevel) {
+  const FakeRoot root;
+  EXPECT_EQ(LastLevelCacheBytes(root.path()), 0u) << "nothing is known";
+  const std::string folder = "/sys/devices/system/cpu/cpu0/cache/index";
+  const auto add = [&](int index, const std::string& level, const std::string& size) {
+    root.Write(absl::StrCat(folder, index, "/level"), level + "\n");
+    root.Write(absl::StrCat(folder, index, "/size"), size + "\n");
+  };
+  add(0, "1", "48K");
+  add(1, "3", "266240K");
+  add(2, "2", "524288K");
+  EXPECT_EQ(LastLevelCacheBytes(root.path()), 260 * kMiB);
 }
 
 TEST(MemoryProbe, CountsWhatItReads) {

@@ -28,6 +28,16 @@ ModelConfig Config() {
   return config;
 }
 
+// Every layer has 64 columns a KV head, of two bytes.
+TEST(KvReadBytes, CountsThePositionsOfEachLayer) {
+  ModelConfig config = Config();
+  EXPECT_EQ(KvReadBytes(config, 0), uint64_t{2} * 64 * (1 + 2 + 3));
+  EXPECT_EQ(KvReadBytes(config, 999), uint64_t{2} * 64 * (1 + 2 + 3) * 1000);
+  config.layers[1].window = 100;
+  EXPECT_EQ(KvReadBytes(config, 98), uint64_t{2} * 64 * (1 + 2 + 3) * 99);
+  EXPECT_EQ(KvReadBytes(config, 999), uint64_t{2} * 64 * ((1 + 3) * 1000 + 2 * 100));
+}
+
 std::vector<std::pair<uint64_t, uint64_t>> PageRanges(const ModelConfig& config,
                                                       const KvPageTable& table,
                                                       const uint8_t* memory) {

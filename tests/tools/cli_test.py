@@ -180,6 +180,22 @@ class OtherCommandsTest(CliTest):
         self.good("run", model, "hi", "-n", 2)
         self.good("probe", "disk", TINY)
 
+    def test_bench_at_depths(self):
+        path = self.folder / "depths.json"
+        self.good("bench", TINY, "--depths", "5,20", "-n", 4, "--json", path)
+        report = json.loads(path.read_text())
+        rows = report["bench"]["depths"]
+        self.assertEqual([row["depth"] for row in rows], [5, 20])
+        # Behind the first depth the 4 generated stay in the context.
+        self.assertEqual([row["prompt_tokens"] for row in rows], [5, 11])
+        # Tokens at 5 to 8 and 20 to 23 attend to themselves, too.
+        per_position = rows[0]["kv_bytes_per_token"] / 7.5
+        self.assertAlmostEqual(rows[1]["kv_bytes_per_token"], 22.5 * per_position)
+        self.assertGreater(report["weight_bytes_per_token"], 0)
+
+    def test_bench_after_a_short_warm_up(self):
+        self.good("bench", TINY, "-p", 8, "-n", 2, "-r", 1, "--short-warm-up")
+
     def test_help_and_version(self):
         for arguments in (["--help"], ["run", "--help"], ["chat", "--help"], ["--version"]):
             self.assertGreater(len(self.good(*arguments).stdout), 4)
@@ -207,6 +223,17 @@ class RefusalTest(CliTest):
     def test_budgets(self):
         self.refused(4, "run", TINY, "hi", "--dram", "1MiB", says=["floor", "KV", "--dram"])
         self.refused(4, "run", TINY, "hi", "--dram", "4MiB", "-b", 2000, "-c", 2000, says=["floor"])
+
+    def test_bench(self):
+        self.refused(2, "bench", TINY, "--depths", "8,10", "-n", 2, says=["--depths", "exceed"])
+        self.refused(2, "bench", TINY, "--depths", "0,10", "-n", 2, says=["--depths"])
+        self.refused(2, "bench", TINY, "--depths", "8", "-n", 0, says=["-n"])
+        self.refused(2, "bench", TINY, "--depths", "8", "-p", 4, says=["depths"])
+        self.refused(7, "bench", TINY, "--depths", "8", "-n", 4, "-c", 9, says=["-c"])
+
+    def test_probe_memory(self):
+        self.refused(2, "probe", "memory", "--size", "1MiB", says=["--size", "1.0 GiB"])
+        self.refused(2, "probe", "memory", "--rounds", 0, says=["--rounds"])
 
     def test_prompts(self):
         long_prompt = self.write("long.txt", "the river " * 3000)

@@ -26,7 +26,6 @@ def load_script(name, path):
     return module
 
 
-compare_llama = load_script("compare_llama", "tools/compare_llama")
 compare_mmap = load_script("compare_mmap", "tools/compare_mmap")
 uring_modes = load_script("uring_modes", "tests/bench/uring_modes.py")
 MIB = 1 << 20
@@ -245,36 +244,6 @@ class CompareMmapTest(unittest.TestCase):
         self.assertEqual(refused, "exit code 4: weir: too small")
         crashed = compare_mmap.describe_end(measure.RunFailed(-11, "loading"), 0)
         self.assertEqual(crashed, "crashed with SIGSEGV")
-
-
-class CompareLlamaTest(unittest.TestCase):
-    def rows(self, prompts, generations):
-        """Of one round for each pair of ratios."""
-        rows = []
-        for index, (prompt, generation) in enumerate(zip(prompts, generations, strict=True)):
-            samples = {
-                compare_llama.WEIR: [{"prompt_tokens_per_s": 100 * prompt,
-                                      "tokens_per_s": 10 * generation}],
-                compare_llama.LLAMA: [{"prompt_tokens_per_s": 100, "tokens_per_s": 10}]}
-            rows += compare_llama.summarise(f"m{index}.gguf", 1, samples)
-        return rows
-
-    def test_ratios(self):
-        prompt, generation = self.rows([1.5], [1.3])
-        self.assertEqual((prompt["what"], prompt["model"]), ("prompt", "m0"))
-        self.assertAlmostEqual(prompt["of_medians"], 1.5)
-        self.assertAlmostEqual(generation["median_of_rounds"], 1.3)
-
-    def test_each_verdict_can_fail(self):
-        def failed(*ratios):
-            return [verdict.what for verdict in compare_llama.judge(self.rows(*ratios))
-                    if verdict.passed is False]
-        self.assertEqual(failed([1.5, 1.5], [1.3, 1.3]), [])
-        self.assertEqual(failed([0.9, 3], [1.3, 1.3]), ["prompt: times llama.cpp, every cell"])
-        self.assertEqual(failed([1.3, 1.3], [1.3, 1.3]),
-                         ["prompt: times llama.cpp, geometric mean"])
-        self.assertEqual(failed([1.5, 1.5], [1.2, 1.2]),
-                         ["generation: times llama.cpp, geometric mean"])
 
 
 if __name__ == "__main__":
