@@ -4,11 +4,15 @@ where it stopped."""
 
 import dataclasses
 import json
+import os
 import pathlib
+import resource
 import sys
 import time
 
 from measure import MeasureError, rotated, write_json
+
+MOST_OTHERS_CPUS = 0.1  # the kernel counts in ticks, and something always runs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,6 +60,42 @@ def remaining_s(cells, samples, rounds):
     return sum(max(0, todo[cell.name]) * means.get(cell.name, mean) for cell in cells)
 
 
+def busy_s(stat):
+    """CPU seconds of all programs, and of the hypervisor's others where it tells, since the machine
+    came up; `stat`: the text of /proc/stat (man 5 proc)."""
+    user, nice, system, _, _, irq, softirq, steal = map(int, stat.split("\n")[0].split()[1:9])
+    return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
+
+
+def _children_s():
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def timed(run):
+    """A sample with the seconds it took and how many CPUs were busy meanwhile with anything but its
+    programs: more than a little, and the sample is of a machine that did something else, too."""
+    stat = pathlib.Path("/proc/stat")
+    begin_s, others_s = time.monotonic(), busy_s(stat.read_text()) - _children_s()
+    sample = run()
+    run_s = time.monotonic() - begin_s
+    others_s = busy_s(stat.read_text()) - _children_s() - others_s
+    return {**sample, "run_s": run_s, "others_cpus": max(0, others_s / run_s)}
+
+
+def disturbed(samples):
+    """How many of how many samples were taken beside other programs."""
+    shares = [sample["others_cpus"] for arms in samples.values() for column in arms.values()
+              for sample in column]
+    return sum(share > MOST_OTHERS_CPUS for share in shares), len(shares)
+
+
+def _others_text(sample):
+    if sample["others_cpus"] <= MOST_OTHERS_CPUS:
+        return ""
+    return f"; other programs kept {sample['others_cpus']:.1f} CPUs busy"
+
+
 def _time_text(seconds):
     return "" if seconds is None else f", {seconds / 60:.0f} min to go"
 
@@ -74,12 +114,11 @@ def measure(cells, rounds, settings, describe, path=None, earlier=None):
             if len(own[cell.arms[0][0]]) > index:
                 continue  # of an earlier run
             for arm, run in rotated(cell.arms, index):
-                begin_s = time.monotonic()
-                sample = run()
-                own[arm].append({**sample, "run_s": time.monotonic() - begin_s})
+                own[arm].append(timed(run))
+                last = own[arm][-1]
                 print(f"  round {index + 1} of {rounds}"
                       f"{_time_text(remaining_s(cells, samples, rounds))}: {cell.name}, {arm}: "
-                      f"{describe(sample)}", file=sys.stderr, flush=True)
+                      f"{describe(last)}{_others_text(last)}", file=sys.stderr, flush=True)
             write_json(path, {"results": {"settings": settings,
                                           "samples": {**earlier, **samples}}})
     return samples

@@ -4,6 +4,7 @@ import contextlib
 import importlib.util
 import io
 import json
+import os
 import pathlib
 import sys
 import tempfile
@@ -117,6 +118,17 @@ class RoundsTest(unittest.TestCase):
             self.path.write_text(text)
             with self.subTest(text=text), self.assertRaisesRegex(measure.MeasureError, "no sam"):
                 rounds.resumed(self.path, {"tokens": 1})
+
+    def test_other_programs_are_seen(self):
+        ticks = os.sysconf("SC_CLK_TCK")
+        stat = f"cpu  {3 * ticks} {ticks} {2 * ticks} 9 9 {ticks} {ticks} {4 * ticks} 7 7\ncpu0"
+        self.assertAlmostEqual(rounds.busy_s(stat), 12)
+        sample = rounds.timed(lambda: {"value": 5})
+        self.assertEqual(sample["value"], 5)
+        self.assertGreaterEqual(sample["others_cpus"], 0)
+        samples = {"x": {"a": [{"others_cpus": 0.0}, {"others_cpus": 1.5}],
+                         "b": [{"others_cpus": 0.01}]}}
+        self.assertEqual(rounds.disturbed(samples), (1, 3))
 
     def test_time_to_go(self):
         cells = [self.cell("x"), self.cell("y")]
