@@ -59,6 +59,8 @@ void Engine::LeaveStuckReadsBehind() {
 
 absl::Status Engine::Start(const EngineOptions& options) {
   WEIR_CHECK(plan_.plan.accelerator.has_value() == options.accelerator.is_used());
+  WEIR_CHECK(options.profile == nullptr || !options.accelerator.is_used());
+  profile_ = options.profile;
   WEIR_RETURN_IF_ERROR(OpenDevices(options));
   WEIR_RETURN_IF_ERROR(MakeReaders(options));
   WEIR_RETURN_IF_ERROR(LoadSmallTensors());
@@ -88,7 +90,8 @@ absl::Status Engine::OpenDevices(const EngineOptions& options) {
   const uint32_t cpu_threads = accelerated && !has_cpu_steps_ ? 1 : options.threads;
   WEIR_ASSIGN_OR_RETURN(cpu_, MakeCpuDevice({.threads = cpu_threads,
                                              .isa = options.isa,
-                                             .other_threads = emulated ? options.threads : 0}));
+                                             .other_threads = emulated ? options.threads : 0,
+                                             .times = profile_ ? profile_->times() : nullptr}));
   WEIR_ASSIGN_OR_RETURN(host_, TakeHostMemory(*cpu_, model_, plan));
   if (accelerated) {
     const AcceleratorThreads threads = {.threads = options.threads,
@@ -141,6 +144,7 @@ void Engine::MakeRunner(const EngineOptions& options) {
   top_logits_ = options.top_logits;
   WEIR_CHECK(top_logits_ <= std::min(kMaxTopLogits, model_.config.vocabulary));
   runner.top_logits = top_logits_;
+  runner.profile = profile_;
   runner.graphs = options.accelerator.graphs;
   runner.inputs = inputs_.get();
   runner.cpu = cpu_stream_.get();
@@ -333,6 +337,12 @@ absl::StatusOr<LinkFigures> Engine::MeasureLink() {
       .device = through_ring ? absl::MakeSpan(site_->memory().ring, part.slots * part.slot_bytes)
                              : absl::MakeSpan(site_->memory().arena, part.arena_bytes)};
   return ProbeLink(site_->copy(), memory, program().max_memory_bytes());
+}
+
+void Engine::ReadProfile(OpCounts* counts) {
+  WEIR_CHECK(profile_ != nullptr);
+  cpu_stream_->Wait(cpu_stream_->Record());
+  profile_->ReadInto(counts);
 }
 
 absl::Span<const float> Engine::logits(uint32_t row) const {

@@ -21,6 +21,7 @@
 #include "engine/kv_pages.h"
 #include "engine/link_probe.h"
 #include "engine/model.h"
+#include "engine/op_profile.h"
 #include "engine/pass_inputs.h"
 #include "engine/pass_runner.h"
 #include "engine/planner.h"
@@ -57,6 +58,9 @@ struct EngineOptions {
   // vocabulary (checked): what Sampler::candidates asks for. 0: all.
   uint32_t top_logits = 0;
   size_t trace_records = 0;  // 0: no trace
+  // Told of every op and its time; outlives the engine. Without an accelerator only (checked).
+  // Null: nothing is timed.
+  OpProfile* profile = nullptr;
   // While set, the pass in progress ends with Cancelled and none begins. May be null.
   const std::atomic<bool>* cancel = nullptr;
   // What the kernel has not answered by then fails, and with it the pass: io/reader.h.
@@ -130,6 +134,8 @@ class Engine {
   uint64_t accelerator_bytes_in_use() const;
   // Passes that ran as graphs.
   uint64_t graph_runs() const { return runner_->graph_runs(); }
+  // Waits for the last notification, then reads the profile that the options gave (checked).
+  void ReadProfile(OpCounts* counts);
   EngineStats stats() const {
     const ReaderStats reader = reader_->stats();
     return {scheduler_->stats(), reader, pass_cpu_ns_ + reader.cpu_ns};
@@ -183,6 +189,7 @@ class Engine {
   uint32_t top_logits_ = 0;
   uint64_t checked_bytes_ = 0;  // what the reader had read when CheckFiles last looked
   const std::atomic<bool>* cancel_ = nullptr;
+  OpProfile* profile_ = nullptr;
 };
 
 }  // namespace weir

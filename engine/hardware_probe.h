@@ -1,5 +1,6 @@
 // What the links of this machine deliver, measured the way the engine uses them: the disk through
-// the project's own Reader at the engine's block size and depth, DRAM by threads that read it.
+// the project's own Reader at the engine's block size and depth, DRAM by threads that read it,
+// arithmetic by the kernels' own instructions.
 // Related: kernels/memory_limits.h (how much memory there is), engine/saved_ceilings.h (keeping
 // what was measured). These calls block for about the time they are given.
 #ifndef WEIR_ENGINE_HARDWARE_PROBE_H_
@@ -15,6 +16,7 @@
 #include "absl/types/span.h"
 #include "io/base.h"
 #include "io/file.h"
+#include "kernels/arithmetic_peak.h"
 
 namespace weir {
 
@@ -113,6 +115,11 @@ struct MemoryProbeResult {
 // what is measured. Allocates nothing but the threads.
 absl::StatusOr<MemoryProbeResult> ProbeMemoryRead(absl::Span<const uint8_t> memory,
                                                   uint32_t threads, int64_t limit_ns = 50'000'000);
+
+// The rate of kernels/arithmetic_peak.h, operations a second of all `threads` together, for about
+// `limit_ns` on a CPU device that is made for it. Errors as MakeCpuDevice.
+absl::StatusOr<double> ProbeArithmetic(Arithmetic arithmetic, uint32_t threads,
+                                       const std::string& isa, int64_t limit_ns = 50'000'000);
 
 }  // namespace weir
 

@@ -52,6 +52,7 @@ void PassRunner::EnqueueOne(StepId step, ComputeDevice device) {
       .workspace = options_.workspace,
       .input = input_,
       .block_memory = on_accelerator ? machine_->device_block_memory() : machine_->block_memory()};
+  run.profile = options_.profile;
   if (on_accelerator && !wide_) run.host_products = options_.host_products;
   if (on_accelerator && device == ComputeDevice::kCpu) {
     WEIR_CHECK(run.host_products != nullptr);
@@ -79,6 +80,7 @@ void PassRunner::FetchLogits() {
   Stream& compute = *options_.compute;
   const Workspace& w = options_.workspace;
   if (options_.top_logits > 0) {
+    if (options_.profile != nullptr) options_.profile->Begin(compute, {ProfiledOp::kTopLogits});
     TopLogits(compute, {.logits = w.logits,
                         .stride = options_.vocabulary,
                         .values = w.top_values,

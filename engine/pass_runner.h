@@ -38,6 +38,7 @@ class PassRunner final : public StepRunner, public PassObserver {
     const SmallTensors* host_small = nullptr;
     HostProducts* host_products = nullptr;  // null where no step is the CPU's
     bool graphs = true;                     // where `compute` has them
+    OpProfile* profile = nullptr;           // without an accelerator; null: nobody asks
     // On the thread that runs passes: a share of this pass's steps, 0..1. May be empty.
     std::function<void(double)> on_progress;
   };

@@ -254,9 +254,17 @@ void Transformer::EnqueueOp(const Op& op, const Run& run) const {
   }
 }
 
+// Before an op is enqueued.
+void Transformer::Tell(const Run& run, const OpLabel& label, const OpWork& work) {
+  if (run.profile != nullptr) run.profile->Begin(run.stream, label, work);
+}
+
 void Transformer::Embed(const Run& run) const {
+  const DType dtype = model_.tensors.embedding->dtype;
+  Tell(run, {ProfiledOp::kEmbed, dtype},
+       {.bytes = run.input.tokens * RowBytes(dtype, model_.config.columns)});
   EmbedRows(run.stream, {.rows = run.input.rows,
-                         .dtype = model_.tensors.embedding->dtype,
+                         .dtype = dtype,
                          .scale = model_.config.embedding_scale,
                          .output = run.workspace.residual,
                          .tokens = run.input.tokens,
@@ -267,6 +275,7 @@ void Transformer::Embed(const Run& run) const {
 void Transformer::Norm(const Run& run, const TensorInfo* weight, uint32_t tokens,
                        const float* input) const {
   const uint32_t columns = model_.config.columns;
+  Tell(run, {ProfiledOp::kNorm});
   RmsNorm(run.stream, {.input = input,
                        .input_stride = columns,
                        .weight = run.small.Find(weight),
@@ -282,12 +291,29 @@ void Transformer::Norm(const Run& run, const TensorInfo* weight, uint32_t tokens
 void Transformer::Quantize(const Run& run, const Input& input) const {
   // Formats in blocks have rows of whole blocks, so a width that is no multiple of 32 has none.
   if (activations_ == ActivationFormat::kF32 || input.columns % 32 != 0) return;
+  Tell(run, {ProfiledOp::kQuantize});
   QuantizeActivations(run.stream, {.input = input.data,
                                    .input_stride = input.stride,
                                    .output = run.workspace.quantized,
                                    .tokens = input.tokens,
                                    .columns = input.columns,
                                    .format = activations_});
+}
+
+ProfiledOp Transformer::ProductOf(OpKind kind) {
+  switch (kind) {
+    case OpKind::kAttentionOutput:
+      return ProfiledOp::kAttentionOutput;
+    case OpKind::kGateUp:
+      return ProfiledOp::kGateUp;
+    case OpKind::kDown:
+      return ProfiledOp::kDown;
+    case OpKind::kHead:
+      return ProfiledOp::kHead;
+    default:
+      WEIR_CHECK(kind == OpKind::kQkv);
+      return ProfiledOp::kQkv;
+  }
 }
 
 void Transformer::Multiply(const Op& op, const Run& run, const Output& output,
@@ -314,7 +340,10 @@ void Transformer::Multiply(const Op& op, const Run& run, const Output& output,
   args.rows = piece.rows;
   args.columns = input.columns;
   args.accumulate = accumulate;
-  if (!on_host) return MatMul(run.stream, args);
+  if (!on_host) {
+    Tell(run, {ProductOf(op.kind), args.dtype}, ProductWork(args));
+    return MatMul(run.stream, args);
+  }
   run.host_products->Multiply(args, op.output_column + piece.first_row);
 }
 
@@ -330,6 +359,7 @@ void Transformer::Attend(const Op& op, const Run& run) const {
   KvLayout layout = LayerKvLayout(config, op.layer);
   layout.order = KvOrderOf(run.stream.kind());
   uint8_t* const* pages = run.input.page_tables[op.layer];
+  Tell(run, {ProfiledOp::kPrepareAttention});
   PrepareAttention(run.stream, {.queries = w.qkv,
                                 .keys = keys,
                                 .values = values,
@@ -347,19 +377,21 @@ void Transformer::Attend(const Op& op, const Run& run) const {
                                 .heads = layer.heads,
                                 .layout = layout});
   const uint32_t columns = layer.heads * config.value_columns;
-  Attention(run.stream, {.queries = w.qkv,
-                         .queries_stride = w.qkv_columns,
-                         .pages = pages,
-                         .positions = run.input.positions,
-                         .output = w.attended,
-                         .output_stride = columns,
-                         .tokens = tokens,
-                         .heads = layer.heads,
-                         .layout = layout,
-                         .scale = config.attention_scale,
-                         .soft_cap = config.attention_soft_cap,
-                         .window = layer.window,
-                         .positions_end = run.input.positions_end});
+  const AttentionArgs attention = {.queries = w.qkv,
+                                   .queries_stride = w.qkv_columns,
+                                   .pages = pages,
+                                   .positions = run.input.positions,
+                                   .output = w.attended,
+                                   .output_stride = columns,
+                                   .tokens = tokens,
+                                   .heads = layer.heads,
+                                   .layout = layout,
+                                   .scale = config.attention_scale,
+                                   .soft_cap = config.attention_soft_cap,
+                                   .window = layer.window,
+                                   .positions_end = run.input.positions_end};
+  if (run.profile != nullptr) Tell(run, {ProfiledOp::kAttention}, AttentionWork(attention));
+  Attention(run.stream, attention);
   Quantize(run, {w.attended, columns, columns, tokens});
 }
 
@@ -373,6 +405,7 @@ void Transformer::Project(const Op& op, const Run& run, const TensorInfo* post_n
   Multiply(op, run, {w.projected, columns}, /*accumulate=*/false);
   if (!op.last_of_matrix) return;
   if (run.host_products != nullptr) run.host_products->Close();
+  Tell(run, {ProfiledOp::kNorm});
   RmsNorm(run.stream, {.input = w.projected,
                        .input_stride = columns,
                        .weight = run.small.Find(post_norm),
@@ -388,6 +421,7 @@ void Transformer::Project(const Op& op, const Run& run, const TensorInfo* post_n
 void Transformer::Activate(const Op& op, const Run& run) const {
   const Workspace& w = run.workspace;
   const uint32_t columns = model_.config.layers[op.layer].feed_forward_columns;
+  Tell(run, {ProfiledOp::kActivation});
   GatedActivation(run.stream, {.gate = w.gate_up,
                                .up = w.gate_up + columns,
                                .input_stride = w.gate_up_columns,
@@ -401,6 +435,7 @@ void Transformer::Activate(const Op& op, const Run& run) const {
 
 void Transformer::FinishHead(const Run& run) const {
   if (model_.config.final_soft_cap <= 0) return;
+  Tell(run, {ProfiledOp::kSoftCap});
   SoftCap(run.stream, {.data = run.workspace.logits,
                        .stride = model_.config.vocabulary,
                        .tokens = run.input.logit_rows,

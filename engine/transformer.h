@@ -16,6 +16,7 @@
 #include "engine/host_products.h"
 #include "engine/kv_pages.h"
 #include "engine/model.h"
+#include "engine/op_profile.h"
 #include "engine/small_tensors.h"
 #include "engine/workspace.h"
 #include "kernels/ops.h"
@@ -51,6 +52,8 @@ struct StepRun {
   // Of such a step: small tensors and blocks in host memory; `block_memory` is not used then.
   const SmallTensors* host_small = nullptr;
   const std::vector<uint8_t*>* host_block_memory = nullptr;
+  // Of a CPU device's stream: told of every op. Null: nobody is.
+  OpProfile* profile = nullptr;
 };
 
 class Transformer {
@@ -115,6 +118,8 @@ class Transformer {
   const Op* OnlyMultiplies(StepId step) const;
 
   void EnqueueOp(const Op& op, const Run& run) const;
+  static ProfiledOp ProductOf(OpKind kind);
+  static void Tell(const Run& run, const OpLabel& label, const OpWork& work = {});
   const Op* OpAfter(StepId step, size_t index) const;
   Input InputOf(const Op& op, const Run& run) const;
   void Embed(const Run& run) const;

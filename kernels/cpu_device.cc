@@ -53,7 +53,8 @@ absl::StatusOr<std::unique_ptr<Device>> MakeCpuDevice(const CpuDeviceOptions& op
                         Team::Make({.threads = options.threads,
                                     .isa = options.isa,
                                     .queue_capacity = options.queue_capacity,
-                                    .other_threads = options.other_threads}));
+                                    .other_threads = options.other_threads,
+                                    .times = options.times}));
   return std::make_unique<CpuDevice>(std::move(team));
 }
 

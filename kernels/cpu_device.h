@@ -22,6 +22,7 @@
 
 #include "absl/status/statusor.h"
 #include "kernels/device.h"
+#include "kernels/entry_times.h"
 
 namespace weir {
 
@@ -30,11 +31,14 @@ struct CpuDeviceOptions {
   // Dispatch target for kernels by Highway's name ("AVX2", "AVX3", "AVX3_DL"), or empty for the
   // best this CPU has. One that the CPU lacks is refused. The choice is the process's
   // (kernels/isa.h): the latest device made decides for all, so make devices before kernels run.
-  std::string isa;
+  std::string isa = {};
   uint32_t queue_capacity =
       4096;  // kernels enqueued and not yet run; enqueuing more blocks the host
   // Busy threads of the process beside these workers, such as those of an emulated accelerator.
   uint32_t other_threads = 0;
+  // Where the kernels' times are added up; outlives the device, and is no other team's. Null: no
+  // clock is read.
+  EntryTimes* times = nullptr;
 };
 
 // FailedPrecondition when the CPU lacks AVX2, FMA or F16C; InvalidArgument for a bad option;
@@ -55,6 +59,9 @@ class CpuStream : public Stream {
   // For kernels with phases: returns when every worker of the running kernel has called it as
   // often. Each worker of the team must call it; what any wrote before, all may read after.
   virtual void Barrier() = 0;
+  // What is enqueued here from now on is timed under this label (CpuDeviceOptions::times), but for
+  // copies, notifications and WaitFor. Without times it means nothing.
+  virtual void SetLabel(uint32_t label) = 0;
 
   // Enqueues `kernel(worker, workers, stream)`: run by every worker of the team, next kernel only
   // after all returned. `kernel` is copied into a bounded ring (trivially copyable, at most

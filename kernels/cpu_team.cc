@@ -70,7 +70,10 @@ absl::StatusOr<std::unique_ptr<Team>> Team::Make(const TeamOptions& options) {
 }
 
 Team::Team(const TeamOptions& options, std::unique_ptr<Buffer> scratch)
-    : workers_(options.threads), ring_(options.queue_capacity), scratch_(std::move(scratch)) {
+    : workers_(options.threads),
+      ring_(options.queue_capacity),
+      scratch_(std::move(scratch)),
+      times_(options.times) {
   const uint64_t cores = AvailableCores();
   const uint64_t threads = uint64_t{workers_} + options.other_threads;
   // A spinning thread must not hold the core that the thread it waits for needs.
@@ -107,17 +110,26 @@ void* Team::WorkerMain(void* worker) {
   return nullptr;
 }
 
+// Returns when entry `next` can be run, or the team stops.
+void Team::WaitForEntry(uint32_t index, uint64_t next) {
+  const bool times_it = times_ != nullptr && index == 0;
+  const bool is_idle = times_it && published_.load() == next;
+  // One condition for both reasons to wait: colleagues still in the entry before, no entry yet.
+  worker_gate_.Wait(
+      [&] { return completed_.load() == next && (published_.load() > next || stopping_.load()); },
+      worker_spin_ns_);
+  if (is_idle) times_->BeginAfterWaiting();
+}
+
 void Team::RunWorker(uint32_t index) {
   for (uint64_t next = 0;; ++next) {
-    // One condition for both reasons to wait: colleagues still in the entry before, no entry yet.
-    worker_gate_.Wait(
-        [&] { return completed_.load() == next && (published_.load() > next || stopping_.load()); },
-        worker_spin_ns_);
+    WaitForEntry(index, next);
     if (published_.load() == next) return;
     Entry& entry = ring_[next % ring_.size()];
     entry.fn(entry.kernel, index, workers_, *entry.stream);
     if (arrived_.fetch_add(1) + 1 != workers_) continue;
     arrived_.store(0);
+    if (times_ != nullptr) times_->End(entry.label);
     completed_.store(next + 1);
     worker_gate_.WakeAll();
     host_gate_.WakeAll();
@@ -136,7 +148,8 @@ void Team::Barrier() {
 }
 
 uint64_t Team::Enqueue(void (*fn)(const void*, uint32_t, uint32_t, CpuStream&), CpuStream* stream,
-                       const void* kernel, size_t kernel_bytes) {
+                       uint32_t label, const void* kernel, size_t kernel_bytes) {
+  WEIR_CHECK(times_ == nullptr || label < times_->labels());
   WEIR_CHECK(kernel_bytes <= CpuStream::kMaxKernelBytes);
   const std::lock_guard<std::mutex> lock(enqueue_mutex_);
   const uint64_t number = published_.load() + 1;
@@ -144,6 +157,7 @@ uint64_t Team::Enqueue(void (*fn)(const void*, uint32_t, uint32_t, CpuStream&), 
   Entry& entry = ring_[(number - 1) % ring_.size()];
   entry.fn = fn;
   entry.stream = stream;
+  entry.label = label;
   std::memcpy(entry.kernel, kernel, kernel_bytes);
   published_.store(number);
   worker_gate_.WakeAll();
@@ -161,7 +175,7 @@ void TeamStream::Wait(Event event) {
 }
 
 void TeamStream::NotifyWhenComplete(void (*notify)(void*), void* argument) {
-  Launch([notify, argument](uint32_t worker, uint32_t, CpuStream&) {
+  LaunchUnlabelled([notify, argument](uint32_t worker, uint32_t, CpuStream&) {
     if (worker == 0) notify(argument);
   });
 }
@@ -172,13 +186,13 @@ void TeamStream::WaitFor(Stream& other, Event event) {
   if (same_kind != nullptr && same_kind->team_ == team_) return;
   if (other.IsComplete(event)) return;
   // The one kernel that waits: its colleagues wait for it before the next entry.
-  Launch([&other, event](uint32_t worker, uint32_t, CpuStream&) {
+  LaunchUnlabelled([&other, event](uint32_t worker, uint32_t, CpuStream&) {
     if (worker == 0) other.Wait(event);
   });
 }
 
 void TeamStream::CopyIn(uint8_t* device, const uint8_t* host, uint64_t bytes) {
-  Launch([=](uint32_t worker, uint32_t workers, CpuStream&) {
+  LaunchUnlabelled([=](uint32_t worker, uint32_t workers, CpuStream&) {
     CopyShare(device, host, bytes, worker, workers);
   });
 }

@@ -13,12 +13,14 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "kernels/cpu_device.h"
 #include "kernels/device.h"
+#include "kernels/entry_times.h"
 #include "kernels/wait_gate.h"
 
 namespace weir {
@@ -30,6 +32,7 @@ struct TeamOptions {
   uint32_t queue_capacity = 4096;
   uint32_t other_threads = 0;
   const char* thread_name = "weir-cpu";  // followed by the worker's number
+  EntryTimes* times = nullptr;
 };
 
 class Team {
@@ -40,7 +43,7 @@ class Team {
 
   // Numbers entries from 1. Blocks while the ring is full. Any thread but a worker.
   uint64_t Enqueue(void (*fn)(const void*, uint32_t, uint32_t, CpuStream&), CpuStream* stream,
-                   const void* kernel, size_t kernel_bytes);
+                   uint32_t label, const void* kernel, size_t kernel_bytes);
   bool IsComplete(uint64_t sequence) const { return completed_.load() >= sequence; }
   void Wait(uint64_t sequence) {
     host_gate_.Wait([&] { return IsComplete(sequence); }, host_spin_ns_);
@@ -55,6 +58,7 @@ class Team {
   struct alignas(64) Entry {
     void (*fn)(const void* kernel, uint32_t worker, uint32_t workers, CpuStream& stream);
     CpuStream* stream;
+    uint32_t label;  // of EntryTimes
     alignas(16) uint8_t kernel[CpuStream::kMaxKernelBytes];
   };
   struct Worker {
@@ -67,12 +71,14 @@ class Team {
   absl::Status Start(const char* thread_name);
   static void* WorkerMain(void* worker);
   void RunWorker(uint32_t index);
+  void WaitForEntry(uint32_t index, uint64_t next);
 
   const uint32_t workers_;
   int64_t worker_spin_ns_;
   int64_t host_spin_ns_;
   std::vector<Entry> ring_;  // entry number n lies at (n - 1) % capacity
   const std::unique_ptr<Buffer> scratch_;
+  EntryTimes* const times_;  // null: nothing is timed
   std::vector<Worker> threads_;
   std::mutex enqueue_mutex_;
   std::atomic<bool> stopping_{false};
@@ -96,6 +102,7 @@ class TeamStream : public CpuStream {
   uint32_t threads() const final { return team_->workers(); }
   uint8_t* scratch(uint32_t worker) final { return team_->scratch(worker); }
   void Barrier() final { team_->Barrier(); }
+  void SetLabel(uint32_t label) final { label_ = label; }
   Event Record() final { return Event{last_.load()}; }
   bool IsComplete(Event event) const final { return team_->IsComplete(event.sequence); }
   void Wait(Event event) final;
@@ -106,12 +113,19 @@ class TeamStream : public CpuStream {
 
  protected:
   void Enqueue(KernelFn fn, const void* kernel, size_t kernel_bytes) final {
-    last_.store(team_->Enqueue(fn, this, kernel, kernel_bytes));
+    last_.store(team_->Enqueue(fn, this, label_, kernel, kernel_bytes));
+  }
+  template <typename Kernel>
+  void LaunchUnlabelled(const Kernel& kernel) {
+    const uint32_t label = std::exchange(label_, 0);
+    Launch(kernel);
+    label_ = label;
   }
 
  private:
   Team* const team_;
   std::atomic<uint64_t> last_{0};  // number of this stream's latest entry
+  uint32_t label_ = 0;
 };
 
 // One worker's part of a copy; small ones are worker 0's alone.

@@ -34,7 +34,7 @@ class EmulatedComputeStream final : public TeamStream {
 
  private:
   void CopyOver(EmulatedLink* link, uint8_t* to, const uint8_t* from, uint64_t bytes) {
-    Launch([=](uint32_t worker, uint32_t workers, CpuStream&) {
+    LaunchUnlabelled([=](uint32_t worker, uint32_t workers, CpuStream&) {
       LinkWindow window;
       if (worker == 0) window = link->Reserve(bytes, RealClock().NowNs());
       CopyShare(to, from, bytes, worker, workers);

@@ -13,6 +13,7 @@
 #include "engine/kv_pages.h"
 #include "engine/sampler.h"
 #include "io/base.h"
+#include "tools/bench_profile.h"
 #include "tools/exit_codes.h"
 #include "tools/generate.h"
 #include "tools/interrupt.h"
@@ -33,6 +34,7 @@ struct BenchOptions {
   uint64_t seed = 1;
   bool short_warm_up = false;    // a few tokens instead of a whole repetition
   std::vector<uint32_t> depths;  // not empty: one context is filled to each in turn
+  bool profile = false;
 
   // Of the longest context in use.
   uint32_t most_prompt_tokens() const {
@@ -91,28 +93,37 @@ std::vector<TokenId> RandomTokens(uint32_t count, uint32_t vocabulary, uint64_t 
 Sampler GreedySampler(const Model& model) { return {{.temperature = 0}, model.config.vocabulary}; }
 
 // Appends the prompt and `count` tokens, and one more, which comes out of the prompt's pass.
+// `profile` may be null.
 absl::StatusOr<Generation> Continue(Engine& engine, const Model& model, Session& session,
-                                    absl::Span<const TokenId> prompt, uint32_t count) {
+                                    absl::Span<const TokenId> prompt, uint32_t count,
+                                    BenchProfile* profile = nullptr) {
+  const auto on_token = [&engine, profile](TokenId) {
+    if (profile != nullptr) profile->OnToken(engine);
+    return absl::OkStatus();
+  };
+  if (profile != nullptr) profile->Begin(engine);
   Sampler sampler = GreedySampler(model);
   const int64_t made = count == 0 ? 0 : int64_t{count} + 1;
   absl::StatusOr<Generation> generation =
       Generate(engine, session, sampler, *model.tokenizer, prompt,
-               {.max_tokens = made, .ignore_end = true}, [](TokenId) { return absl::OkStatus(); });
+               {.max_tokens = made, .ignore_end = true}, on_token);
   if (!generation.ok()) return WithExitCode(ExitCode::kIo, generation.status());
   if (generation->stop == Generation::Stop::kInterrupted) {
     return WithExitCode(InterruptExitCode(), absl::CancelledError("interrupted"));
   }
+  if (profile != nullptr) profile->End(engine);
   return generation;
 }
 
+// `profile` may be null.
 absl::StatusOr<Sample> RunOnce(Engine& engine, const Model& model, const BenchOptions& options,
-                               Generation* last) {
+                               BenchProfile* profile, Generation* last) {
   const std::vector<TokenId> prompt =
       RandomTokens(std::max(1u, options.prompt_tokens), model.config.vocabulary, options.seed);
   const std::unique_ptr<Session> session = engine.NewSession();
   const EngineStats before = engine.stats();
-  WEIR_ASSIGN_OR_RETURN(const Generation generation,
-                        Continue(engine, model, *session, prompt, options.generate_tokens));
+  WEIR_ASSIGN_OR_RETURN(const Generation generation, Continue(engine, model, *session, prompt,
+                                                              options.generate_tokens, profile));
   const EngineStats after = engine.stats();
   const auto bytes = static_cast<double>(after.reader.bytes_read - before.reader.bytes_read);
   const auto busy_ns =
@@ -181,46 +192,69 @@ void PrintAccelerator(const AcceleratorReport& accelerator, const Spread& link) 
               FormatBytes(accelerator.hbm_budget_bytes).c_str());
 }
 
-absl::Status WriteResults(const Model& model, const Engine& engine, const BenchOptions& options,
-                          const Ceilings& ceilings, const std::vector<Sample>& samples,
-                          const RunReport& report, OutputFile* json) {
-  const Spread prompt = SpreadOf(samples, &Sample::prompt_tokens_per_s);
-  const Spread decode = SpreadOf(samples, &Sample::decode_tokens_per_s);
-  const Spread disk = SpreadOf(samples, &Sample::disk_gb_per_s);
-  const Spread decode_link = SpreadOf(samples, &Sample::decode_link_gb_per_s);
-  const Spread decode_disk = SpreadOf(samples, &Sample::decode_disk_gb_per_s);
-  const Prediction prediction = PredictPlan(engine.program(), engine.plan(), ceilings);
-  if (options.model.json_path != "-") {
-    std::printf("%s on %s, %s, reader %s\n", model.path.c_str(), engine.device_name().c_str(),
-                WeightsText(report).c_str(), report.reader.c_str());
-    std::printf(
-        "median of %u (min to max), warm: %s before, not counted; reads bypass the page cache\n",
-        options.repetitions, options.short_warm_up ? "a few tokens" : "one run");
-    if (options.prompt_tokens > 0)
-      PrintRow(absl::StrCat("prompt of ", options.prompt_tokens), prompt, "tok/s");
-    if (options.generate_tokens > 0)
-      PrintRow(absl::StrCat("generation of ", options.generate_tokens), decode, "tok/s");
-    if (decode.median > 0) {
-      const std::string bound = absl::StrCat(", bound by ", prediction.bottleneck);
-      PrintForecast("predicted generation", prediction.decode_tokens_per_s, decode.median, bound);
-      PrintForecast("simulated generation", report.simulated_decode_tokens_per_s, decode.median,
-                    "");
-    }
-    PrintRow("disk while reading", disk, "GB/s ");
-    if (options.generate_tokens > 0) PrintRow("disk while generating", decode_disk, "GB/s ");
-    std::printf("  %-22s %10.2f GB/s\n", "disk ceiling", ceilings.disk_bytes_per_s * 1e-9);
-    if (report.accelerator) PrintAccelerator(*report.accelerator, decode_link);
-    std::printf("  %-22s %10s  (budget %s)\n", "peak memory",
-                FormatBytes(report.peak_rss_bytes).c_str(),
-                FormatBytes(report.dram_budget_bytes).c_str());
+// What the repetitions have to say.
+struct Results {
+  std::vector<Sample> samples;
+  RunReport report;  // of the last repetition, and the engine's life
+  Prediction prediction;
+  ActivationFormat activations = ActivationFormat::kQ16;
+
+  Spread of(double Sample::*field) const { return SpreadOf(samples, field); }
+};
+
+void PrintResults(const BenchOptions& options, const Ceilings& ceilings, const Results& results) {
+  const RunReport& report = results.report;
+  std::printf("%s on %s, %s, reader %s\n", report.model.c_str(), report.device.c_str(),
+              WeightsText(report).c_str(), report.reader.c_str());
+  std::printf(
+      "median of %u (min to max), warm: %s before, not counted; reads bypass the page cache\n",
+      options.repetitions, options.short_warm_up ? "a few tokens" : "one run");
+  if (options.prompt_tokens > 0) {
+    PrintRow(absl::StrCat("prompt of ", options.prompt_tokens),
+             results.of(&Sample::prompt_tokens_per_s), "tok/s");
   }
-  nlohmann::json out = ReportJson(report);  // of the last repetition, and the engine's life
-  out["bench"] = {
-      {"prompt_tokens", options.prompt_tokens}, {"generate_tokens", options.generate_tokens},
-      {"repetitions", options.repetitions},     {"seed", options.seed},
-      {"prompt_tokens_per_s", ToJson(prompt)},  {"decode_tokens_per_s", ToJson(decode)},
-      {"disk_gb_per_s", ToJson(disk)},          {"decode_disk_gb_per_s", ToJson(decode_disk)}};
-  if (report.accelerator) out["bench"]["decode_link_gb_per_s"] = ToJson(decode_link);
+  const Spread decode = results.of(&Sample::decode_tokens_per_s);
+  if (options.generate_tokens > 0)
+    PrintRow(absl::StrCat("generation of ", options.generate_tokens), decode, "tok/s");
+  if (decode.median > 0) {
+    const std::string bound = absl::StrCat(", bound by ", results.prediction.bottleneck);
+    PrintForecast("predicted generation", results.prediction.decode_tokens_per_s, decode.median,
+                  bound);
+    PrintForecast("simulated generation", report.simulated_decode_tokens_per_s, decode.median, "");
+  }
+  PrintRow("disk while reading", results.of(&Sample::disk_gb_per_s), "GB/s ");
+  if (options.generate_tokens > 0)
+    PrintRow("disk while generating", results.of(&Sample::decode_disk_gb_per_s), "GB/s ");
+  std::printf("  %-22s %10.2f GB/s\n", "disk ceiling", ceilings.disk_bytes_per_s * 1e-9);
+  if (report.accelerator)
+    PrintAccelerator(*report.accelerator, results.of(&Sample::decode_link_gb_per_s));
+  std::printf("  %-22s %10s  (budget %s)\n", "peak memory",
+              FormatBytes(report.peak_rss_bytes).c_str(),
+              FormatBytes(report.dram_budget_bytes).c_str());
+}
+
+// `profile` may be null.
+absl::Status WriteResults(const BenchOptions& options, const Ceilings& ceilings,
+                          const Results& results, const BenchProfile* profile, OutputFile* json) {
+  const bool with_prompt = options.prompt_tokens > 0;
+  if (options.model.json_path != "-") {
+    PrintResults(options, ceilings, results);
+    if (profile != nullptr)
+      std::fputs(profile->Text(results.activations, with_prompt).c_str(), stdout);
+  }
+  nlohmann::json out = ReportJson(results.report);
+  const auto spread = [&results](double Sample::*field) { return ToJson(results.of(field)); };
+  out["bench"] = {{"prompt_tokens", options.prompt_tokens},
+                  {"generate_tokens", options.generate_tokens},
+                  {"repetitions", options.repetitions},
+                  {"seed", options.seed},
+                  {"prompt_tokens_per_s", spread(&Sample::prompt_tokens_per_s)},
+                  {"decode_tokens_per_s", spread(&Sample::decode_tokens_per_s)},
+                  {"disk_gb_per_s", spread(&Sample::disk_gb_per_s)},
+                  {"decode_disk_gb_per_s", spread(&Sample::decode_disk_gb_per_s)}};
+  if (results.report.accelerator)
+    out["bench"]["decode_link_gb_per_s"] = spread(&Sample::decode_link_gb_per_s);
+  if (profile != nullptr) out["profile"] = profile->Json(results.activations, with_prompt);
   WEIR_RETURN_IF_ERROR(json->Write(out.dump(1) + "\n"));
   return json->Close();
 }
@@ -276,47 +310,86 @@ absl::Status CheckOptions(const BenchOptions& options) {
   return absl::OkStatus();
 }
 
+ContextNeeds NeedsOf(const BenchOptions& options) {
+  const uint32_t prompt_tokens = options.most_prompt_tokens();
+  return {.min_context_tokens = prompt_tokens + options.generate_tokens + 1,
+          .prompt_tokens = prompt_tokens,
+          .position = prompt_tokens + options.generate_tokens / 2};
+}
+
+// An engine that is measured with, and what is known of it.
+struct Opened {
+  const Model& model;
+  const PlannedRun& run;
+  const RunBegin& begin;
+  Engine& engine;
+
+  RunReport ReportOf(const Generation& last) const {
+    return MakeRunReport(model, engine, last, run.ceilings, begin, run.device.is_emulated());
+  }
+};
+
+// `profile` may be null.
+absl::StatusOr<Results> Repeat(const Opened& opened, const BenchOptions& options,
+                               BenchProfile* profile) {
+  Engine& engine = opened.engine;
+  Generation last;
+  if (options.short_warm_up) {
+    WEIR_RETURN_IF_ERROR(WarmUp(engine, opened.model, options));
+  } else {
+    WEIR_RETURN_IF_ERROR(RunOnce(engine, opened.model, options, profile, &last).status());
+  }
+  Results results;
+  for (uint32_t i = 0; i < options.repetitions; ++i) {
+    WEIR_ASSIGN_OR_RETURN(const Sample sample,
+                          RunOnce(engine, opened.model, options, profile, &last));
+    results.samples.push_back(sample);
+    if (profile != nullptr) profile->Count(last);
+  }
+  results.report = opened.ReportOf(last);
+  results.prediction = PredictPlan(engine.program(), engine.plan(), opened.run.ceilings);
+  return results;
+}
+
+absl::Status BenchDepths(const Opened& opened, const BenchOptions& options, OutputFile* json) {
+  WEIR_RETURN_IF_ERROR(WarmUp(opened.engine, opened.model, options));
+  WEIR_ASSIGN_OR_RETURN(const std::vector<DepthSample> depths,
+                        WalkDepths(opened.engine, opened.model, options));
+  return WriteDepths(depths, opened.engine, options, opened.ReportOf(depths.back().generation),
+                     json);
+}
+
 absl::Status Bench(const BenchOptions& options) {
   WEIR_RETURN_IF_ERROR(CheckOptions(options));
   RunBegin begin = RunBegin::Now();
   WEIR_ASSIGN_OR_RETURN(OutputFile json, OutputFile::Open(options.model.json_path));
   WEIR_ASSIGN_OR_RETURN(const std::unique_ptr<Model> model, OpenModel(options.model));
-  const uint32_t prompt_tokens = options.most_prompt_tokens();
-  const ContextNeeds needs = {.min_context_tokens = prompt_tokens + options.generate_tokens + 1,
-                              .prompt_tokens = prompt_tokens,
-                              .position = prompt_tokens + options.generate_tokens / 2};
+  const ContextNeeds needs = NeedsOf(options);
   ModelOptions model_options = options.model;
   if (model_options.context_tokens == 0 && model_options.plan_file.empty()) {
     model_options.context_tokens = needs.min_context_tokens;
   }
   WEIR_ASSIGN_OR_RETURN(PlannedRun run, PlanFromOptions(*model, model_options, needs));
+  std::unique_ptr<BenchProfile> profile;  // null where nobody asked
+  if (options.profile) {
+    WEIR_RETURN_IF_ERROR(CheckProfiled(run));
+    profile = std::make_unique<BenchProfile>(ThreadsFrom(model_options), model_options.isa);
+    run.profile = profile->ops();
+  }
   WEIR_RETURN_IF_ERROR(MeasureCompute(*model, model_options, &run));
+  if (profile != nullptr) WEIR_RETURN_IF_ERROR(profile->MeasureBefore());
   run.top_logits = GreedySampler(*model).candidates();
-  WEIR_ASSIGN_OR_RETURN(const std::unique_ptr<Engine> engine,
-                        OpenEngine(*model, &run, model_options));
+  const ActivationFormat activations = run.made.transformer->activations();
+  WEIR_ASSIGN_OR_RETURN(std::unique_ptr<Engine> engine, OpenEngine(*model, &run, model_options));
   WEIR_RETURN_IF_ERROR(MeasureLinksOf(*engine, *model, model_options, &run.ceilings));
   begin.reading_ns = RealClock().NowNs();
-  const auto report_of = [&](const Generation& last) {
-    return MakeRunReport(*model, *engine, last, run.ceilings, begin, run.device.is_emulated());
-  };
-  Generation last;
-  if (options.short_warm_up || !options.depths.empty()) {
-    WEIR_RETURN_IF_ERROR(WarmUp(*engine, *model, options));
-  } else {
-    WEIR_RETURN_IF_ERROR(RunOnce(*engine, *model, options, &last).status());
-  }
-  if (!options.depths.empty()) {
-    WEIR_ASSIGN_OR_RETURN(const std::vector<DepthSample> depths,
-                          WalkDepths(*engine, *model, options));
-    return WriteDepths(depths, *engine, options, report_of(depths.back().generation), &json);
-  }
-  std::vector<Sample> samples;
-  for (uint32_t i = 0; i < options.repetitions; ++i) {
-    WEIR_ASSIGN_OR_RETURN(const Sample sample, RunOnce(*engine, *model, options, &last));
-    samples.push_back(sample);
-  }
-  const RunReport report = report_of(last);
-  return WriteResults(*model, *engine, options, run.ceilings, samples, report, &json);
+  const Opened opened = {*model, run, begin, *engine};
+  if (!options.depths.empty()) return BenchDepths(opened, options, &json);
+  WEIR_ASSIGN_OR_RETURN(Results results, Repeat(opened, options, profile.get()));
+  results.activations = activations;
+  engine.reset();
+  if (profile != nullptr) WEIR_RETURN_IF_ERROR(profile->MeasureAfter());
+  return WriteResults(options, run.ceilings, results, profile.get(), &json);
 }
 
 }  // namespace
@@ -333,12 +406,17 @@ void AddBenchCommand(CLI::App& app, int* exit_code) {
   command->add_option("-s,--seed", options->seed, "seed of the prompt's tokens");
   command->add_flag("--short-warm-up", options->short_warm_up,
                     "before them a prompt of 32 and 4 tokens, not a whole repetition");
+  CLI::Option* const profile =
+      command->add_flag("--profile", options->profile,
+                        "where the time of a token and of a prompt goes, by op, and how near each "
+                        "op comes to what memory and arithmetic give here (CPU)");
   command
       ->add_option("--depths", options->depths,
                    "instead: generate -n tokens when the context holds so many, such as 512,8192; "
                    "it is filled once and the warm-up is short")
       ->delimiter(',')
       ->excludes(prompt)
+      ->excludes(profile)
       ->excludes(repetitions);
   command->callback([options, exit_code] { *exit_code = ReportStatus(Bench(*options)); });
 }

@@ -46,6 +46,7 @@ absl::StatusOr<EngineOptions> EngineOptionsFrom(const Model& model, const Planne
     engine_options.accelerator = run.device.accelerator;
     engine_options.top_logits = run.top_logits;
   }
+  engine_options.profile = run.profile;
   engine_options.cancel = &InterruptFlag();
   if (!options.trace_path.empty()) engine_options.trace_records = kTraceRecords;
   const absl::StatusOr<int64_t> read_timeout_ns = ParseDuration(options.read_timeout);

@@ -30,6 +30,8 @@ struct PlannedRun {
   // Of each row an accelerator sends so many of the largest logits to the host
   // (Sampler::candidates); 0: all.
   uint32_t top_logits = 0;
+  // For EngineOptions::profile: null, or of who asked for it.
+  OpProfile* profile = nullptr;
   // Empty where nothing was measured. Of the CPU, or of the accelerator, the CPU beside it and
   // their link.
   Ceilings ceilings;

@@ -25,6 +25,10 @@ def has_gpu():
 
 
 class EmulatedTest(cli_test.CliTest):
+    def test_profile_is_the_cpus(self):
+        self.refused(2, "bench", TINY, "-p", 8, "-n", 2, *SMALL, "--profile",
+                     says=["--profile", "--device cpu"])
+
     def test_the_cpus_tokens_under_every_budget(self):
         expected = self.run_json("-n", 12, "--device", "cpu")[0]["tokens"]
         for options in ([], ["--hbm", LITTLE_HBM, "--dram", LITTLE_DRAM, "--in-place", "off"],

@@ -171,6 +171,43 @@ class OtherCommandsTest(CliTest):
         rates = json.loads(path.read_text())["bench"]["decode_tokens_per_s"]
         self.assertGreater(rates["median"], 0)
 
+    def test_bench_profile(self):
+        path = self.folder / "profile.json"
+        shape = ["-n", 6, "-r", 2, "-t", 2, "--device", "cpu"]
+        for resident in ("50%", "100%"):
+            with self.subTest(resident):
+                text = self.good("bench", TINY, *shape, "-p", 40, "--resident", resident,
+                                 "--profile", "--json", path).stdout.decode()
+                profile = json.loads(path.read_text())["profile"]
+                for name in ("dram_gb_per_s", "byte_gop_per_s", "float_gop_per_s"):
+                    self.assertGreater(profile["ceilings"][name], 0, name)
+                self.assertEqual(profile["ceilings"]["threads"], 2)
+                for part, unit in (("prompt", "prompt"), ("generation", "token")):
+                    self.check_profile(profile[part], unit)
+                    self.assertIn(f"a {unit} took", text)
+        self.good("bench", TINY, *shape, "-p", 0, "--profile", "--json", path)
+        self.assertNotIn("prompt", json.loads(path.read_text())["profile"])
+        self.good("bench", TINY, *shape, "-p", 40, "--json", path)
+        self.assertNotIn("profile", json.loads(path.read_text()))
+
+    def check_profile(self, table, unit):
+        """All of the time, and of the work what can be known of it."""
+        self.assertEqual(table["unit"], unit)
+        rows = table["rows"]
+        for name in ("ms", "bytes", "share"):
+            self.assertAlmostEqual(sum(row[name] for row in rows), table["sum"][name],
+                                   delta=1e-6 * table["sum"][name])
+        ops = {row["op"] for row in rows}
+        self.assertLessEqual({"norm", "q/k/v", "attention", "attention output", "gate/up", "down",
+                              "head", "waiting: between passes"}, ops)
+        for row in rows:
+            self.assertGreaterEqual(row["ms"], 0, row)
+            self.assertEqual(row["gop_per_s"] > 0, row["op"] in
+                             {"q/k/v", "attention", "attention output", "gate/up", "down", "head"})
+        above = any(row["dram_share"] > 1 or row["peak_share"] > 1
+                    for row in [*rows, table["sum"]])
+        self.assertEqual(above, any(note.startswith("*") for note in table["notes"]))
+
     def test_inspect_tokenize_synth_probe(self):
         self.assertIn(b"llama", self.good("inspect", TINY).stdout)
         path = self.write("t.txt", "the water")
