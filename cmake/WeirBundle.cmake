@@ -30,3 +30,10 @@ function(weir_link_abseil_archives)
     endforeach()
   endforeach()
 endfunction()
+
+# hwloc's archive needs a library that has none; the binaries name it themselves, since lib/ is
+# looked into for what they need and not for what their libraries do.
+function(weir_link_hwloc_archive)
+  find_library(WEIR_UDEV NAMES libudev.so.1 REQUIRED)
+  target_link_libraries(PkgConfig::HWLOC INTERFACE ${WEIR_UDEV} m)
+endfunction()

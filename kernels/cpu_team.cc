@@ -1,13 +1,12 @@
 #include "kernels/cpu_team.h"
 
-#include <sched.h>
-
 #include <algorithm>
 #include <cstring>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "io/base.h"
+#include "kernels/cpu_topology.h"
 #include "kernels/device_thread.h"
 #include "kernels/host_memory.h"
 #include "kernels/isa.h"
@@ -23,33 +22,6 @@ constexpr uint64_t kTouchAloneBytes = 16 * kMiB;  // less is touched by the call
 // shorter than a disk read.
 constexpr int64_t kWorkerSpinNs = 50'000;
 constexpr int64_t kHostSpinNs = 20'000;
-
-// Cores that this process may use.
-uint32_t AvailableCores() {
-  cpu_set_t set;
-  CPU_ZERO(&set);
-  if (sched_getaffinity(0, sizeof(set), &set) != 0) return 1;
-  return static_cast<uint32_t>(CPU_COUNT(&set));
-}
-
-// A team as large as the machine gets one core for each worker: left alone, the kernel wakes a
-// worker on its colleague's core time and again, and the barriers then wait for the scheduler. A
-// smaller team stays free, since another program may have chosen the same cores.
-void PinToCore(uint32_t index, uint32_t workers) {
-  cpu_set_t allowed;
-  CPU_ZERO(&allowed);
-  if (sched_getaffinity(0, sizeof(allowed), &allowed) != 0) return;
-  if (workers < 2 || workers != static_cast<uint32_t>(CPU_COUNT(&allowed))) return;
-  for (uint32_t core = 0; core < CPU_SETSIZE; ++core) {
-    if (!CPU_ISSET(core, &allowed) || index-- > 0) continue;
-    cpu_set_t own;
-    CPU_ZERO(&own);
-    CPU_SET(core, &own);
-    // Failing costs speed alone.
-    (void)pthread_setaffinity_np(pthread_self(), sizeof(own), &own);
-    return;
-  }
-}
 
 }  // namespace
 
@@ -74,11 +46,13 @@ Team::Team(const TeamOptions& options, std::unique_ptr<Buffer> scratch)
       ring_(options.queue_capacity),
       scratch_(std::move(scratch)),
       times_(options.times) {
-  const uint64_t cores = AvailableCores();
+  const std::vector<HardwareThread> usable = UsableThreads();
+  place_ = PlaceTeam(usable, workers_);
+  const uint64_t hardware_threads = usable.size();
   const uint64_t threads = uint64_t{workers_} + options.other_threads;
-  // A spinning thread must not hold the core that the thread it waits for needs.
-  worker_spin_ns_ = threads <= cores ? kWorkerSpinNs : 0;
-  host_spin_ns_ = threads < cores ? kHostSpinNs : 0;
+  // A spinning thread must not hold the hardware thread that the thread it waits for needs.
+  worker_spin_ns_ = threads <= hardware_threads ? kWorkerSpinNs : 0;
+  host_spin_ns_ = threads < hardware_threads ? kHostSpinNs : 0;
 }
 
 Team::~Team() {
@@ -105,7 +79,8 @@ absl::Status Team::Start(const char* thread_name) {
 
 void* Team::WorkerMain(void* worker) {
   const Worker& self = *static_cast<const Worker*>(worker);
-  PinToCore(self.index, self.team->workers());
+  const std::vector<std::vector<uint32_t>>& places = self.team->place_.workers;
+  if (!places.empty()) BindThisThread(places[self.index]);
   self.team->RunWorker(self.index);
   return nullptr;
 }
@@ -211,6 +186,8 @@ void CopyShare(uint8_t* to, const uint8_t* from, uint64_t bytes, uint32_t worker
 absl::StatusOr<std::unique_ptr<Buffer>> MapTouchedMemory(TeamStream& stream, uint64_t bytes,
                                                          uint64_t alignment_bytes, Touch touch) {
   WEIR_ASSIGN_OR_RETURN(std::unique_ptr<Buffer> buffer, MapHostMemory(bytes, alignment_bytes));
+  // Before any page is there. Failing costs speed alone.
+  (void)PlaceMemory(buffer->data(), bytes, stream.memory_nodes());
   if (touch == Touch::kAtFirstUse) return buffer;
   uint8_t* const data = buffer->data();
   if (bytes < kTouchAloneBytes) {

@@ -19,6 +19,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "kernels/cpu_device.h"
+#include "kernels/cpu_topology.h"
 #include "kernels/device.h"
 #include "kernels/entry_times.h"
 #include "kernels/wait_gate.h"
@@ -50,6 +51,8 @@ class Team {
   }
   void Barrier();
   uint32_t workers() const { return workers_; }
+  // Where memory that all workers share belongs: TeamPlace::nodes.
+  const std::vector<uint32_t>& memory_nodes() const { return place_.nodes; }
   uint8_t* scratch(uint32_t worker) { return scratch_->data() + worker * CpuStream::kScratchBytes; }
   // "2 threads, AVX3_DL".
   std::string description() const;
@@ -74,6 +77,7 @@ class Team {
   void WaitForEntry(uint32_t index, uint64_t next);
 
   const uint32_t workers_;
+  TeamPlace place_;
   int64_t worker_spin_ns_;
   int64_t host_spin_ns_;
   std::vector<Entry> ring_;  // entry number n lies at (n - 1) % capacity
@@ -103,6 +107,7 @@ class TeamStream : public CpuStream {
   uint8_t* scratch(uint32_t worker) final { return team_->scratch(worker); }
   void Barrier() final { team_->Barrier(); }
   void SetLabel(uint32_t label) final { label_ = label; }
+  const std::vector<uint32_t>& memory_nodes() const { return team_->memory_nodes(); }
   Event Record() final { return Event{last_.load()}; }
   bool IsComplete(Event event) const final { return team_->IsComplete(event.sequence); }
   void Wait(Event event) final;
@@ -131,7 +136,8 @@ class TeamStream : public CpuStream {
 // One worker's part of a copy; small ones are worker 0's alone.
 void CopyShare(uint8_t* to, const uint8_t* from, uint64_t bytes, uint32_t worker, uint32_t workers);
 
-// Maps zeroed memory; with Touch::kNow all workers touch it before this returns. Any thread.
+// Maps zeroed memory on the nodes where the team is; with Touch::kNow all workers touch it before
+// this returns. Any thread.
 absl::StatusOr<std::unique_ptr<Buffer>> MapTouchedMemory(TeamStream& stream, uint64_t bytes,
                                                          uint64_t alignment_bytes, Touch touch);
 

@@ -1,7 +1,5 @@
 #include "tools/bench_profile.h"
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <memory>
 #include <utility>
@@ -10,6 +8,7 @@
 #include "engine/hardware_probe.h"
 #include "io/base.h"
 #include "kernels/cpu_device.h"
+#include "kernels/cpu_topology.h"
 #include "kernels/host_memory.h"
 #include "kernels/isa.h"
 #include "tools/exit_codes.h"
@@ -20,11 +19,6 @@ namespace {
 constexpr uint64_t kPage = 4096;
 constexpr uint64_t kLeastProbeBytes = 256 * kMiB;
 constexpr uint64_t kMostProbeBytes = 1024 * kMiB;
-
-uint64_t LastLevelCacheBytes() {
-  const long bytes = sysconf(_SC_LEVEL3_CACHE_SIZE);
-  return bytes > 0 ? static_cast<uint64_t>(bytes) : 0;
-}
 
 }  // namespace
 

@@ -2,13 +2,13 @@
 
 #include <algorithm>
 #include <cstdio>
-#include <thread>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "engine/accelerator.h"
 #include "io/base.h"
+#include "kernels/cpu_topology.h"
 #include "kernels/cuda_device.h"
 #include "tools/exit_codes.h"
 #include "tools/interrupt.h"
@@ -109,7 +109,7 @@ absl::StatusOr<DeviceProbeOptions> MakeDeviceProbe(const ProbeGpuOptions& option
   probe.both_ways_bytes = std::min(probe.both_ways_bytes, *most);
   probe.memory_bytes = 2 * *most;
   probe.pin_bytes = std::min(kMostPinBytes, 4 * *most);
-  probe.threads = std::max(1u, std::thread::hardware_concurrency());
+  probe.threads = std::max(1u, CountCores(UsableThreads()));
   probe.limit_ns = static_cast<int64_t>(options.seconds * 1e9);
   probe.rounds = options.rounds;
   return probe;

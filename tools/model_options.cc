@@ -1,11 +1,11 @@
 #include "tools/model_options.h"
 
 #include <algorithm>
-#include <thread>
 
 #include "absl/strings/str_cat.h"
 #include "io/base.h"
 #include "io/reader.h"
+#include "kernels/cpu_topology.h"
 #include "tools/exit_codes.h"
 #include "tools/model_path.h"
 
@@ -27,7 +27,8 @@ void AddPlanOptions(CLI::App& command, ModelOptions* options) {
   command.add_option("-c,--ctx-size", options->context_tokens, "context in tokens (0: chosen)");
   command.add_option("-b,--batch-size", options->chunk_tokens,
                      "prompt tokens per pass (0: chosen)");
-  command.add_option("-t,--threads", options->threads, "compute threads (0: all cores)");
+  command.add_option("-t,--threads", options->threads,
+                     "compute threads (0: one for each core that the process may use)");
   command.add_option("--activations", options->activations,
                      "q16: 16-bit products (default); q8: less exact; f32: float32");
   command.add_option("--isa", options->isa,
@@ -51,7 +52,7 @@ void AddRunOptions(CLI::App& command, ModelOptions* options) {
 }
 
 uint32_t ThreadsFrom(const ModelOptions& options) {
-  return options.threads != 0 ? options.threads : std::max(1u, std::thread::hardware_concurrency());
+  return options.threads != 0 ? options.threads : std::max(1u, CountCores(UsableThreads()));
 }
 
 absl::StatusOr<std::unique_ptr<Model>> OpenModel(const ModelOptions& options) {

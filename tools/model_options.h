@@ -28,7 +28,7 @@ struct ModelOptions {
   std::string activations = "q16";
   std::string isa;
   DeviceFlags device;
-  uint32_t threads = 0;  // 0: as many as this process may use
+  uint32_t threads = 0;  // 0: one for each core that this process may use
   uint32_t context_tokens = 0;
   uint32_t chunk_tokens = 0;
   std::string json_path;
