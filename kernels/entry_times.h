@@ -5,8 +5,8 @@
 // All time from `origin_ns` to `last_end_ns` is in exactly one counter, so that they add up to it:
 // a kernel's time runs from the end of the kernel before it to its own end (when the last worker
 // left it: waiting for colleagues is in it), unless nothing was enqueued when the one before ended.
-// Then the time until the first worker begins is time that the team waited before that label. What
-// a sleeping colleague takes to wake up is in the kernel's time.
+// Then the time until worker 0 begins is time that the team waited before that label. What a
+// sleeping colleague takes to wake up is in the kernel's time.
 //
 // Written by the team's workers, one at a time; read by a host thread only when it has waited for
 // everything that was enqueued and nothing is enqueued meanwhile. Nothing is allocated after
