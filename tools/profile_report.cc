@@ -83,7 +83,8 @@ void AddNotes(ProfileTable* table, const ProfileCeilings& ceilings) {
     table->notes.push_back(
         table->sum.bytes < cache_bytes
             ? absl::StrCat("* more than DRAM gives: what a ", table->unit, " reads (", working_set,
-                           ") fits into the last-level cache (", cache, "), which it came from")
+                           ") fits into the last-level cache (", cache,
+                           "), and some of it came from there")
             : absl::StrCat("* more than DRAM gave to plain reading: a part of what a ", table->unit,
                            " reads (", working_set, ") came from caches (the last level has ",
                            cache, "), or memory's rate changed meanwhile"));
