@@ -34,22 +34,9 @@ std::vector<HardwareThread> ThreadsOf(hwloc_topology_t topology) {
   return threads;
 }
 
-uint64_t CacheBytesOf(hwloc_topology_t topology) {
-  for (const hwloc_obj_type_t level : {HWLOC_OBJ_L3CACHE, HWLOC_OBJ_L2CACHE}) {
-    uint64_t bytes = 0;
-    const int count = hwloc_get_nbobjs_by_type(topology, level);
-    for (int i = 0; i < count; ++i) {
-      bytes += hwloc_get_obj_by_type(topology, level, static_cast<unsigned>(i))->attr->cache.size;
-    }
-    if (bytes > 0) return bytes;
-  }
-  return 0;
-}
-
 struct Machine {
   hwloc_topology_t topology = nullptr;  // null: hwloc could not tell
   std::vector<HardwareThread> threads;
-  uint64_t cache_bytes = 0;
 };
 
 Machine LoadMachine() {
@@ -62,7 +49,6 @@ Machine LoadMachine() {
   }
   machine.topology = topology;
   machine.threads = ThreadsOf(topology);
-  machine.cache_bytes = CacheBytesOf(topology);
   return machine;
 }
 
@@ -193,8 +179,6 @@ uint32_t CountCores(absl::Span<const HardwareThread> threads) {
   for (const HardwareThread& thread : threads) cores.insert(thread.core);
   return static_cast<uint32_t>(cores.size());
 }
-
-uint64_t LastLevelCacheBytes() { return ThisMachine().cache_bytes; }
 
 TeamPlace PlaceTeam(absl::Span<const HardwareThread> usable, uint32_t workers) {
   const std::vector<Node> nodes = NodesOf(usable);

@@ -37,9 +37,6 @@ absl::StatusOr<std::vector<HardwareThread>> SyntheticThreads(const std::string& 
 
 uint32_t CountCores(absl::Span<const HardwareThread> threads);
 
-// Of all last-level caches of the machine together; 0: not known.
-uint64_t LastLevelCacheBytes();
-
 struct TeamPlace {
   // By worker: the kernel's numbers of the hardware threads that it may run on. Empty: any.
   std::vector<std::vector<uint32_t>> workers;

@@ -8,7 +8,6 @@
 #include "engine/hardware_probe.h"
 #include "io/base.h"
 #include "kernels/cpu_device.h"
-#include "kernels/cpu_topology.h"
 #include "kernels/host_memory.h"
 #include "kernels/isa.h"
 #include "tools/exit_codes.h"

@@ -190,6 +190,9 @@ class OtherCommandsTest(CliTest):
         self.good("bench", TINY, *shape, "-p", 40, "--json", path)
         self.assertNotIn("profile", json.loads(path.read_text()))
 
+        self.refused(2, "bench", TINY, "-n", 2, "--depths", "16,64", "--profile",
+                     says=["--profile", "--depths"])
+
     def check_profile(self, table, unit):
         """All of the time, and of the work what can be known of it."""
         self.assertEqual(table["unit"], unit)
