@@ -21,21 +21,41 @@ using hwy::float16_t;
 
 using F32 = hn::ScalableTag<float>;
 constexpr uint32_t kLanes = hn::MaxLanes(F32());
-// Rows that share each key and value: with two vectors of them their sums fill, and do not spill,
-// the registers.
-constexpr uint32_t kMostRows = kLanes >= 16 ? 8 : 4;
+constexpr uint32_t kMostRows = kLanes >= 16 ? 8 : 4;  // that share each key and value
 // Highway's Iota stores its numbers one by one and waits to load them as a vector.
 alignas(64) constexpr int32_t kNumbers[] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
 constexpr float kNoScore = -std::numeric_limits<float>::infinity();
 
+constexpr uint32_t kRegisters = kLanes >= 16 ? 32 : 16;
+
+// Vectors of keys or values that rows share at once: they, the sums and a weight fit the registers.
 template <uint32_t kRows>
 constexpr uint32_t VectorsFor() {
-  return 2 * kRows <= kMostRows ? 4 : 2;
+  return 4 * kRows + 4 < kRegisters ? 4 : 2;
+}
+
+// exp(x) for x <= 0, within 2 ulp; below -87, where float32 nearly ends, exp(-87). e^r of the rest
+// r after whole powers of two, |r| <= ln(2) / 2, is Taylor's polynomial: its remainder is r^7 /
+// 5040, 2^-23. Half the instructions of Highway's, which takes any x.
+template <class D>
+HWY_INLINE hn::Vec<D> ExpOfNegative(D d, hn::Vec<D> x) {
+  const hn::RebindToSigned<D> di;
+  x = hn::Max(x, hn::Set(d, -87.0f));
+  const auto n = hn::Round(hn::Mul(x, hn::Set(d, 1.44269504f)));
+  // ln(2) in two parts, of which the first has so few bits that its product with n is exact.
+  auto r = hn::NegMulAdd(n, hn::Set(d, 0.693359375f), x);
+  r = hn::NegMulAdd(n, hn::Set(d, -2.12194440e-4f), r);
+  auto p = hn::Set(d, 1.0f / 720);
+  for (const float factor : {1.0f / 120, 1.0f / 24, 1.0f / 6, 0.5f, 1.0f, 1.0f}) {
+    p = hn::MulAdd(p, r, hn::Set(d, factor));
+  }
+  const auto exponent = hn::Add(hn::ConvertTo(di, n), hn::Set(di, 127));
+  return hn::Mul(p, hn::BitCast(d, hn::ShiftLeft<23>(exponent)));
 }
 
 float ExpOne(float x) {
   const hn::CappedTag<float, 1> d;
-  return hn::GetLane(hn::Exp(d, hn::Set(d, x)));
+  return hn::GetLane(ExpOfNegative(d, hn::Set(d, x)));
 }
 
 // kLanes halves.
@@ -214,46 +234,68 @@ void ScaleWeighted(SoftmaxState& state, float factor, uint32_t padded_columns) {
   }
 }
 
+// Which positions [j, j + kLanes) of a tile are a row's own.
+class OwnPositions {
+ public:
+  OwnPositions(uint32_t begin, uint32_t end)
+      : numbers_(hn::LoadU(Di(), kNumbers)),
+        before_(hn::Set(Di(), static_cast<int32_t>(begin) - 1)),
+        end_(hn::Set(Di(), static_cast<int32_t>(end))) {}
+  HWY_INLINE hn::Mask<F32> operator()(uint32_t j) const {
+    const auto index = hn::Add(numbers_, hn::Set(Di(), static_cast<int32_t>(j)));
+    return hn::RebindMask(F32(), hn::And(hn::Gt(index, before_), hn::Lt(index, end_)));
+  }
+
+ private:
+  using Di = hn::RebindToSigned<F32>;
+  hn::Vec<Di> numbers_, before_, end_;
+};
+
+// Scales, and caps, a row's scores in place and returns the largest of its own; those that are not
+// become kNoScore.
+float FinishScores(const AttentionArgs& args, uint32_t own_begin, uint32_t own_end, float* scores) {
+  const F32 d;
+  const OwnPositions own(own_begin, own_end);
+  const auto scale = hn::Set(d, args.scale);
+  const auto cap = hn::Set(d, args.soft_cap);
+  auto max = hn::Set(d, kNoScore);
+  for (uint32_t j = own_begin / kLanes * kLanes; j < own_end; j += kLanes) {
+    auto s = hn::Mul(hn::LoadU(d, scores + j), scale);
+    if (args.soft_cap > 0) s = hn::Mul(cap, hn::Tanh(d, hn::Div(s, cap)));
+    if (j < own_begin || j + kLanes > own_end) {
+      s = hn::IfThenElse(own(j), s, hn::Set(d, kNoScore));
+    }
+    hn::StoreU(s, d, scores + j);
+    max = hn::Max(max, s);
+  }
+  return hn::GetLane(hn::MaxOfLanes(d, max));
+}
+
+// A row's scores become exp(score - max), or zero where they are not its own; returns their sum.
+float WeightScores(float max, uint32_t own_begin, uint32_t own_end, float* scores) {
+  const F32 d;
+  const OwnPositions own(own_begin, own_end);
+  auto sum = hn::Zero(d);
+  for (uint32_t j = own_begin / kLanes * kLanes; j < own_end; j += kLanes) {
+    auto p = ExpOfNegative(d, hn::Sub(hn::LoadU(d, scores + j), hn::Set(d, max)));
+    if (j < own_begin || j + kLanes > own_end) p = hn::IfThenElseZero(own(j), p);
+    hn::StoreU(p, d, scores + j);
+    sum = hn::Add(sum, p);
+  }
+  return hn::GetLane(hn::SumOfLanes(d, sum));
+}
+
 // Turns a row's raw scores into exp(score - max), zero outside its own positions [own_begin,
 // own_end), throughout [begin, end); updates max and sum and rescales what was weighted before.
 void SoftmaxRow(const AttentionArgs& args, uint32_t begin, uint32_t end, uint32_t own_begin,
                 uint32_t own_end, float* scores, SoftmaxState& state, uint32_t padded_columns) {
-  const F32 d;
-  const uint32_t lanes = static_cast<uint32_t>(hn::Lanes(d));
-  const hn::RebindToSigned<F32> di;
-  const auto numbers = hn::LoadU(di, kNumbers);
-  const auto own = [&](uint32_t j) HWY_ATTR {
-    const auto index = hn::Add(numbers, hn::Set(di, static_cast<int32_t>(j)));
-    const auto in = hn::And(hn::Gt(index, hn::Set(di, static_cast<int32_t>(own_begin) - 1)),
-                            hn::Lt(index, hn::Set(di, static_cast<int32_t>(own_end))));
-    return hn::RebindMask(d, in);
-  };
-  const auto scale = hn::Set(d, args.scale);
-  const auto cap = hn::Set(d, args.soft_cap);
-  const uint32_t first = own_begin / lanes * lanes;
-  auto max_lanes = hn::Set(d, kNoScore);
-  for (uint32_t j = first; j < own_end; j += lanes) {
-    auto s = hn::Mul(hn::LoadU(d, scores + j), scale);
-    if (args.soft_cap > 0) s = hn::Mul(cap, hn::Tanh(d, hn::Div(s, cap)));
-    s = hn::IfThenElse(own(j), s, hn::Set(d, kNoScore));
-    hn::StoreU(s, d, scores + j);
-    max_lanes = hn::Max(max_lanes, s);
-  }
-  const float max = std::max(state.max, hn::GetLane(hn::MaxOfLanes(d, max_lanes)));
+  const float max = std::max(state.max, FinishScores(args, own_begin, own_end, scores));
   const float kept = state.sum == 0 || state.max == max ? 1.0f : ExpOne(state.max - max);
-  auto sum_lanes = hn::Zero(d);
-  for (uint32_t j = first; j < own_end; j += lanes) {
-    // The scores that are not the row's own are -infinity, outside Exp's range.
-    const auto s = hn::Max(hn::Sub(hn::LoadU(d, scores + j), hn::Set(d, max)), hn::Set(d, -200.0f));
-    const auto p = hn::IfThenElseZero(own(j), hn::Exp(d, s));
-    hn::StoreU(p, d, scores + j);
-    sum_lanes = hn::Add(sum_lanes, p);
-  }
-  for (uint32_t j = begin; j < std::min(first, end); ++j) scores[j] = 0.0f;
-  for (uint32_t j = std::max(begin, (own_end + lanes - 1) / lanes * lanes); j < end; ++j)
-    scores[j] = 0.0f;
+  const float sum = WeightScores(max, own_begin, own_end, scores);
+  for (uint32_t j = begin; j < std::min(own_begin, end); ++j) scores[j] = 0.0f;
+  for (uint32_t j = std::max(begin, own_end); j < end; ++j) scores[j] = 0.0f;
   if (kept != 1.0f) ScaleWeighted(state, kept, padded_columns);
-  state.sum = state.sum * kept + hn::GetLane(hn::SumOfLanes(d, sum_lanes));
+  state.sum = state.sum * kept + sum;
   state.max = max;
 }
 
