@@ -4,7 +4,9 @@
 // in turn, so that every call reads them from further away. `read` gives what plain reading
 // reaches.
 //
-//   kernels_bench [--threads=N] [--isa=NAME] [--weight_mib=N] [Google Benchmark's flags]
+//   kernels_bench [--threads=N] [--isa=NAME] [--weight_mib=N] [--rows=N] [Google Benchmark's flags]
+//
+// With few rows and --weight_mib=0 one matrix stays in near memory: what arithmetic alone allows.
 #include <benchmark/benchmark.h>
 
 #include <algorithm>
@@ -24,13 +26,13 @@
 namespace weir {
 namespace {
 
-constexpr uint32_t kRows = 2048;
 constexpr uint32_t kColumns = 4096;
 
 struct Settings {
   uint32_t threads = 2;
   std::string isa;
   uint64_t weight_mib = 256;
+  uint32_t rows = 2048;
 };
 
 // Weights of one format with moderate scales, several matrices of them, and everything else that a
@@ -38,7 +40,7 @@ struct Settings {
 class Bench {
  public:
   Bench(const Settings& settings, DType dtype, uint32_t tokens, ActivationFormat format)
-      : dtype_(dtype), tokens_(tokens), format_(format) {
+      : dtype_(dtype), rows_(settings.rows), tokens_(tokens), format_(format) {
     CpuDeviceOptions options;
     options.threads = settings.threads;
     options.isa = settings.isa;
@@ -49,7 +51,7 @@ class Bench {
     }
     device_ = *std::move(device);
     stream_ = device_->NewStream();
-    matrix_bytes_ = kRows * RowBytes(dtype, kColumns);
+    matrix_bytes_ = rows_ * RowBytes(dtype, kColumns);
     matrices_ = std::max<uint64_t>(1, settings.weight_mib * kMiB / matrix_bytes_);
     weights_ = *device_->Allocate(matrices_ * matrix_bytes_, 64, Touch::kNow);
     FillWeights();
@@ -65,11 +67,12 @@ class Bench {
       QuantizeActivations(*stream_,
                           {input, kColumns, quantized_input_->data(), tokens, kColumns, format});
     }
-    output_ = *device_->Allocate(uint64_t{4} * tokens * kRows, 64, Touch::kNow);
+    output_ = *device_->Allocate(uint64_t{4} * tokens * rows_, 64, Touch::kNow);
   }
 
   bool ok() const { return device_ != nullptr; }
   uint64_t matrix_bytes() const { return matrix_bytes_; }
+  uint64_t weights() const { return uint64_t{rows_} * kColumns; }
 
   void RunOne() {
     MatMulArgs args;
@@ -83,9 +86,9 @@ class Bench {
     args.weight = weights_->data() + next_++ % matrices_ * matrix_bytes_;
     args.dtype = dtype_;
     args.output = reinterpret_cast<float*>(output_->data());
-    args.output_stride = kRows;
+    args.output_stride = rows_;
     args.tokens = tokens_;
-    args.rows = kRows;
+    args.rows = rows_;
     args.columns = kColumns;
     MatMul(*stream_, args);
     stream_->Wait(stream_->Record());
@@ -112,6 +115,7 @@ class Bench {
   }
 
   DType dtype_;
+  uint32_t rows_;
   uint32_t tokens_;
   ActivationFormat format_;
   uint64_t matrix_bytes_ = 0, matrices_ = 0, next_ = 0;
@@ -128,9 +132,8 @@ void MatMulBench(benchmark::State& state, const Settings& settings, DType dtype,
   const double calls = static_cast<double>(state.iterations());
   state.counters["GB/s"] = benchmark::Counter(
       1e-9 * calls * static_cast<double>(bench.matrix_bytes()), benchmark::Counter::kIsRate);
-  state.counters["GOP/s"] =
-      benchmark::Counter(2e-9 * calls * static_cast<double>(uint64_t{tokens} * kRows * kColumns),
-                         benchmark::Counter::kIsRate);
+  state.counters["GOP/s"] = benchmark::Counter(
+      2e-9 * calls * static_cast<double>(tokens * bench.weights()), benchmark::Counter::kIsRate);
 }
 
 // What the memory gives at best.
@@ -180,19 +183,21 @@ int Main(std::vector<char*> arguments) {
   Settings settings;
   const std::string threads = TakeFlag(arguments, "--threads=");
   const std::string weight_mib = TakeFlag(arguments, "--weight_mib=");
+  const std::string rows = TakeFlag(arguments, "--rows=");
   settings.isa = TakeFlag(arguments, "--isa=");
   if (!threads.empty()) settings.threads = static_cast<uint32_t>(std::stoul(threads));
+  if (!rows.empty()) settings.rows = static_cast<uint32_t>(std::stoul(rows));
   if (!weight_mib.empty()) settings.weight_mib = std::stoull(weight_mib);
   benchmark::RegisterBenchmark("read", [=](benchmark::State& state) { ReadBench(state, settings); })
       ->MeasureProcessCPUTime()
       ->UseRealTime();
   for (const DTypeInfo& info : AllDTypes()) {
-    for (const uint32_t tokens : {1u, 4u, 64u, 512u}) {
+    for (const uint32_t tokens : {1u, 2u, 4u, 8u, 64u, 512u}) {
       if (UsesQuantizedActivations(info.dtype)) {
         Register(settings, info.dtype, tokens, ActivationFormat::kQ16);
         Register(settings, info.dtype, tokens, ActivationFormat::kQ8);
       }
-      if (tokens != 4) Register(settings, info.dtype, tokens, ActivationFormat::kF32);
+      Register(settings, info.dtype, tokens, ActivationFormat::kF32);
     }
   }
   int count = static_cast<int>(arguments.size());
