@@ -136,12 +136,10 @@ HWY_INLINE Vi FifthBits(Vi bits) {
   return hn::ShiftLeft<4>(hn::And(spread, Bytes(1)));
 }
 
-// Calls use(word, values) for the eight words of a block of Q5_0 from its two loads.
+// Calls use(word, values) for the eight words of a block of Q5_0: its nibbles, and the fifth bits
+// of the first and of the last 16 values (in the low half of each word).
 template <typename Use>
-HWY_INLINE void ForWordsOfQ5_0(const Vi* head, const Vi* words, const Use& use) {
-  // qh is at bytes 2 to 5.
-  const Vi low_bits = hn::ShiftRight<16>(head[0]);
-  const Vi high_bits = head[1];
+HWY_INLINE void ForWordsOfQ5_0(Vi low_bits, Vi high_bits, const Vi* words, const Use& use) {
   use(0, hn::Or(LowNibbles(words[0]), FifthBits(low_bits)));
   use(1, hn::Or(LowNibbles(words[1]), FifthBits(hn::ShiftRight<4>(low_bits))));
   use(2, hn::Or(LowNibbles(words[2]), FifthBits(hn::ShiftRight<8>(low_bits))));
@@ -160,9 +158,9 @@ inline void BuildQ5_0(TileSource& from, uint32_t count, const TileBuffers& tile)
       LoadWords(from, r, at, head);
       LoadWords(from, r, at + offsetof(BlockQ5_0, qs), words);
       hn::Store(LowHalves(head[0]), Df(), tile.scales + 16 * b + r);
-      ForWordsOfQ5_0(head, words, [&](uint32_t word, Vi values) HWY_ATTR {
-        StoreWord(tile, 8 * b + word, r, values);
-      });
+      ForWordsOfQ5_0(hn::ShiftRight<16>(head[0]), head[1], words,
+                     [&](uint32_t word, Vi values)
+                         HWY_ATTR { StoreWord(tile, 8 * b + word, r, values); });
     }
   }
 }

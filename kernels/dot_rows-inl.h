@@ -14,9 +14,9 @@
 
 #include "hwy/highway.h"
 #include "kernels/build_tile-inl.h"
+#include "kernels/dot_words-inl.h"
 #include "kernels/group_form.h"
 #include "kernels/matmul_tile-inl.h"
-#include "kernels/prefetch-inl.h"
 #include "kernels/quant_blocks.h"
 #include "kernels/targets.h"
 
@@ -26,130 +26,70 @@ HWY_BEFORE_NAMESPACE();
 namespace weir {
 namespace HWY_NAMESPACE {
 
-// kLanes rows, `stride_bytes` from one to the next, and bytes that are wanted soon, as in
-// TileSource.
-struct EvenRows {
-  const uint8_t* first;
-  uint64_t stride_bytes;
-  const uint8_t* ahead;
-};
-
 // sums[kLanes] = the rows of `blocks` blocks times the token.
 using DotRowsFn = void (*)(const EvenRows& rows, uint32_t blocks, const TokensView& token,
                            float* sums);
 
-// Reads the rows block after block. Every fourth row's address is kept: the others are one, two or
-// three strides from it, which instructions add up.
-class RowsReader {
- public:
-  explicit RowsReader(const EvenRows& rows) : stride_(rows.stride_bytes), ahead_(rows.ahead) {
-    for (uint32_t i = 0; i < kQuads; ++i) quads_[i] = rows.first + 4 * i * stride_;
-  }
-  // Four words from byte `at` of the block on; words[i] holds word i of every row.
-  HWY_INLINE void Load(uint64_t at, Vi* HWY_RESTRICT words) {
-    PrefetchBytes(ahead_, 16 * kLanes);
-    ahead_ += 16 * kLanes;
-    LoadRows([&](uint32_t r) HWY_ATTR { return quads_[r / 4] + r % 4 * stride_ + at; }, words);
-  }
-  HWY_INLINE void Next(uint64_t block_bytes) {
-    for (const uint8_t*& quad : quads_) quad += block_bytes;
-  }
-
- private:
-  static constexpr uint32_t kQuads = kLanes / 4;
-  const uint8_t* quads_[kQuads];
-  const uint64_t stride_;
-  const uint8_t* ahead_;
-};
-
-// A group's exact integer products, of each plane. Where products of bytes are added up in 16 bits
-// and a whole group fits, they stay so until WholeDots.
-struct PlaneDots {
-  Vi high;
-  Vi low;
-};
-HWY_INLINE PlaneDots NoDots() { return {hn::Zero(Di()), hn::Zero(Di())}; }
-
-template <DType kDType>
-constexpr bool StaysNarrow() {
-  constexpr GroupForm kForm = GroupFormOf(kDType);
-  return HWY_TARGET != HWY_AVX3_DL && 254 * kForm.max_value * (kForm.group_elements / 4) <= 32767;
-}
-
-// `values` are four columns of the rows: unsigned, or signed where IsSigned.
-template <DType kDType>
-WEIR_TILE_ATTRIBUTE HWY_INLINE Vi AddProducts(Vi sum, Vi values, Vi q) {
 #if HWY_TARGET == HWY_AVX3_DL
-  return Vi{_mm512_dpbusd_epi32(sum.raw, values.raw, q.raw)};
-#else
-  constexpr bool kSigned = IsSigned<GroupFormOf(kDType).max_value>();
-  const Vi pairs =
-      kSigned ? MultiplyPairs(Magnitude(values), WithSignOf(values, q)) : MultiplyPairs(values, q);
-  return StaysNarrow<kDType>() ? Add16(sum, pairs) : hn::Add(sum, WidenPairs(pairs));
+// Formats whose blocks are an odd number of half words take so many at once, so that no load reads
+// a scale alone.
+constexpr uint32_t kStepBlocks = 8;
+
+// The kCount words that begin half a word after `words`.
+template <uint32_t kCount>
+HWY_INLINE void HalfWordOn(const Vi* words, Vi* HWY_RESTRICT to) {
+  for (uint32_t i = 0; i < kCount; ++i) {
+    to[i] = Vi{_mm512_shrdi_epi32(words[i].raw, words[i + 1].raw, 16)};
+  }
+}
 #endif
+
+template <int kPlanes>
+WEIR_TILE_ATTRIBUTE HWY_INLINE void AddBlockQ4_0(const TokensView& token, uint32_t b, Vf scale,
+                                                 const Vi* words, Vf& total) {
+  PlaneDots dots = NoDots();
+  AddNibbles<DType::kQ4_0, kPlanes>(token, 32 * b, 32 * b + 16, words, dots, dots);
+  AddGroup<DType::kQ4_0>(token, b, WholeDots<DType::kQ4_0, kPlanes>(dots), scale, Vf(), total);
 }
 
-// `values` are columns `column` to `column` + 3 of the rows.
-template <DType kDType, int kPlanes>
-WEIR_TILE_ATTRIBUTE HWY_INLINE void AddWord(const TokensView& token, uint32_t column, Vi values,
-                                            PlaneDots& dots) {
-  dots.high = AddProducts<kDType>(dots.high, values, BroadcastBytes4(token.values + column));
-  if constexpr (kPlanes == 2) {
-    dots.low = AddProducts<kDType>(dots.low, values, BroadcastBytes4(token.low_values + column));
-  }
+#if HWY_TARGET == HWY_AVX3_DL
+// Two blocks of Q4_0 in nine words: the first's nibbles are half a word off.
+template <int kPlanes>
+WEIR_TILE_ATTRIBUTE HWY_INLINE void AddTwoQ4_0(const TokensView& token, uint32_t b, const Vi* words,
+                                               Vf& total) {
+  Vi first[4];
+  HalfWordOn<4>(words, first);
+  AddBlockQ4_0<kPlanes>(token, b, LowHalves(words[0]), first, total);
+  AddBlockQ4_0<kPlanes>(token, b + 1, HighHalves(words[4]), words + 5, total);
 }
-
-template <DType kDType, int kPlanes>
-HWY_INLINE Vi WholeDots(PlaneDots dots) {
-#if HWY_TARGET != HWY_AVX3_DL
-  if constexpr (StaysNarrow<kDType>()) dots = {WidenPairs(dots.high), WidenPairs(dots.low)};
 #endif
-  if constexpr (kPlanes == 1) return dots.high;
-  return hn::Add(hn::Sub(hn::ShiftLeft<8>(dots.high), dots.high), dots.low);  // times kPlaneBase
-}
-
-// total += group `group` of kDType.
-template <DType kDType>
-HWY_INLINE void AddGroup(const TokensView& token, uint32_t group, Vi dots, Vf scale, Vf offset,
-                         Vf& total) {
-  constexpr GroupForm kForm = GroupFormOf(kDType);
-  const Df d;
-  if constexpr (kForm.zero_shift != 0 && !IsSigned<kForm.max_value>()) {
-    const Vi sum = hn::Set(Di(), token.negative_sums[group]);
-    dots = hn::Add(dots, hn::ShiftLeft<kForm.zero_shift>(sum));
-  }
-  const Vf factor = hn::Mul(scale, hn::Set(d, token.scales[group * kForm.group_elements / 32]));
-  total = hn::MulAdd(hn::ConvertTo(d, dots), factor, total);
-  if constexpr (kForm.has_offset) {
-    total = hn::MulAdd(offset, hn::Set(d, token.scaled_sums[group]), total);
-  }
-}
-
-// Four words of nibbles: the low ones are columns from `column` on, the high ones from
-// `high_column` on.
-template <DType kDType, int kPlanes>
-WEIR_TILE_ATTRIBUTE HWY_INLINE void AddNibbles(const TokensView& token, uint32_t column,
-                                               uint32_t high_column, const Vi* words,
-                                               PlaneDots& low, PlaneDots& high) {
-  for (uint32_t i = 0; i < 4; ++i) {
-    AddWord<kDType, kPlanes>(token, column + 4 * i, LowNibbles(words[i]), low);
-    AddWord<kDType, kPlanes>(token, high_column + 4 * i, HighNibbles(words[i]), high);
-  }
-}
 
 template <int kPlanes>
 WEIR_TILE_ATTRIBUTE void DotQ4_0(const EvenRows& rows, uint32_t blocks, const TokensView& token,
                                  float* sums) {
   RowsReader from(rows);
   Vf total = hn::Zero(Df());
-  for (uint32_t b = 0; b < blocks; ++b) {
+  uint32_t b = 0;
+#if HWY_TARGET == HWY_AVX3_DL
+  for (; b + kStepBlocks <= blocks; b += kStepBlocks) {
+    Vi words[36];
+    from.LoadLong(0, words);
+    from.LoadLong(32, words + 8);
+    AddTwoQ4_0<kPlanes>(token, b, words, total);
+    from.LoadLong(64, words + 16);
+    AddTwoQ4_0<kPlanes>(token, b + 2, words + 9, total);
+    from.LoadLong(96, words + 24);
+    AddTwoQ4_0<kPlanes>(token, b + 4, words + 18, total);
+    from.Load(128, words + 32);
+    AddTwoQ4_0<kPlanes>(token, b + 6, words + 27, total);
+    from.Next(kStepBlocks * sizeof(BlockQ4_0));
+  }
+#endif
+  for (; b < blocks; ++b) {
     Vi head[4], words[4];
     from.Load(0, head);
     from.Load(offsetof(BlockQ4_0, qs), words);
-    PlaneDots dots = NoDots();
-    AddNibbles<DType::kQ4_0, kPlanes>(token, 32 * b, 32 * b + 16, words, dots, dots);
-    AddGroup<DType::kQ4_0>(token, b, WholeDots<DType::kQ4_0, kPlanes>(dots), LowHalves(head[0]),
-                           Vf(), total);
+    AddBlockQ4_0<kPlanes>(token, b, LowHalves(head[0]), words, total);
     from.Next(sizeof(BlockQ4_0));
   }
   hn::StoreU(total, Df(), sums);
@@ -187,43 +127,126 @@ WEIR_TILE_ATTRIBUTE void DotQ4_1(const EvenRows& rows, uint32_t blocks, const To
 }
 
 template <int kPlanes>
+WEIR_TILE_ATTRIBUTE HWY_INLINE void AddBlockQ5_0(const TokensView& token, uint32_t b, Vf scale,
+                                                 Vi low_bits, Vi high_bits, const Vi* words,
+                                                 Vf& total) {
+  PlaneDots dots = NoDots();
+  const auto add = [&](uint32_t word, Vi values) WEIR_TILE_ATTRIBUTE {
+    AddWord<DType::kQ5_0, kPlanes>(token, 32 * b + 4 * word, values, dots);
+  };
+  ForWordsOfQ5_0(low_bits, high_bits, words, add);
+  AddGroup<DType::kQ5_0>(token, b, WholeDots<DType::kQ5_0, kPlanes>(dots), scale, Vf(), total);
+}
+
+#if HWY_TARGET == HWY_AVX3_DL
+// Two blocks in eleven words.
+template <int kPlanes>
+WEIR_TILE_ATTRIBUTE HWY_INLINE void AddTwoQ5_0(const TokensView& token, uint32_t b, const Vi* words,
+                                               Vf& total) {
+  Vi first[4];
+  HalfWordOn<4>(words + 1, first);
+  AddBlockQ5_0<kPlanes>(token, b, LowHalves(words[0]), hn::ShiftRight<16>(words[0]), words[1],
+                        first, total);
+  AddBlockQ5_0<kPlanes>(token, b + 1, HighHalves(words[5]), words[6], hn::ShiftRight<16>(words[6]),
+                        words + 7, total);
+}
+#endif
+
+template <int kPlanes>
 WEIR_TILE_ATTRIBUTE void DotQ5_0(const EvenRows& rows, uint32_t blocks, const TokensView& token,
                                  float* sums) {
   RowsReader from(rows);
   Vf total = hn::Zero(Df());
-  for (uint32_t b = 0; b < blocks; ++b) {
+  uint32_t b = 0;
+#if HWY_TARGET == HWY_AVX3_DL
+  for (; b + kStepBlocks <= blocks; b += kStepBlocks) {
+    Vi words[44];
+    from.LoadLong(0, words);
+    from.LoadLong(32, words + 8);
+    AddTwoQ5_0<kPlanes>(token, b, words, total);
+    from.LoadLong(64, words + 16);
+    AddTwoQ5_0<kPlanes>(token, b + 2, words + 11, total);
+    from.LoadLong(96, words + 24);
+    from.LoadLong(128, words + 32);
+    AddTwoQ5_0<kPlanes>(token, b + 4, words + 22, total);
+    from.Load(160, words + 40);
+    AddTwoQ5_0<kPlanes>(token, b + 6, words + 33, total);
+    from.Next(kStepBlocks * sizeof(BlockQ5_0));
+  }
+#endif
+  for (; b < blocks; ++b) {
     Vi head[4], words[4];
     from.Load(0, head);
     from.Load(offsetof(BlockQ5_0, qs), words);
-    PlaneDots dots = NoDots();
-    ForWordsOfQ5_0(head, words, [&](uint32_t word, Vi values) WEIR_TILE_ATTRIBUTE {
-      AddWord<DType::kQ5_0, kPlanes>(token, 32 * b + 4 * word, values, dots);
-    });
-    AddGroup<DType::kQ5_0>(token, b, WholeDots<DType::kQ5_0, kPlanes>(dots), LowHalves(head[0]),
-                           Vf(), total);
+    AddBlockQ5_0<kPlanes>(token, b, LowHalves(head[0]), hn::ShiftRight<16>(head[0]), head[1], words,
+                          total);
     from.Next(sizeof(BlockQ5_0));
   }
   hn::StoreU(total, Df(), sums);
 }
 
 template <int kPlanes>
+WEIR_TILE_ATTRIBUTE HWY_INLINE void AddBlockQ8_0(const TokensView& token, uint32_t b, Vf scale,
+                                                 const Vi* words, Vf& total) {
+  constexpr bool kSigned = IsSigned<GroupFormOf(DType::kQ8_0).max_value>();
+  PlaneDots dots = NoDots();
+  for (uint32_t i = 0; i < 8; ++i) {
+    const Vi values = kSigned ? words[i] : hn::Xor(words[i], Bytes(0x80));
+    AddWord<DType::kQ8_0, kPlanes>(token, 32 * b + 4 * i, values, dots);
+  }
+  AddGroup<DType::kQ8_0>(token, b, WholeDots<DType::kQ8_0, kPlanes>(dots), scale, Vf(), total);
+}
+
+#if HWY_TARGET == HWY_AVX3_DL
+// Two blocks in 17 words, of which the first takes nine and leaves the other's scale in the last.
+template <int kPlanes>
+WEIR_TILE_ATTRIBUTE HWY_INLINE void AddFirstQ8_0(const TokensView& token, uint32_t b,
+                                                 const Vi* words, Vf& total) {
+  Vi first[8];
+  HalfWordOn<8>(words, first);
+  AddBlockQ8_0<kPlanes>(token, b, LowHalves(words[0]), first, total);
+}
+template <int kPlanes>
+WEIR_TILE_ATTRIBUTE HWY_INLINE void AddSecondQ8_0(const TokensView& token, uint32_t b,
+                                                  const Vi* words, Vf& total) {
+  AddBlockQ8_0<kPlanes>(token, b, HighHalves(words[0]), words + 1, total);
+}
+#endif
+
+template <int kPlanes>
 WEIR_TILE_ATTRIBUTE void DotQ8_0(const EvenRows& rows, uint32_t blocks, const TokensView& token,
                                  float* sums) {
-  constexpr bool kSigned = IsSigned<GroupFormOf(DType::kQ8_0).max_value>();
   RowsReader from(rows);
   Vf total = hn::Zero(Df());
-  for (uint32_t b = 0; b < blocks; ++b) {
+  uint32_t b = 0;
+#if HWY_TARGET == HWY_AVX3_DL
+  for (; b + kStepBlocks <= blocks; b += kStepBlocks) {
+    Vi words[68];
+    from.LoadLong(0, words);
+    from.LoadLong(32, words + 8);
+    AddFirstQ8_0<kPlanes>(token, b, words, total);
+    from.LoadLong(64, words + 16);
+    AddSecondQ8_0<kPlanes>(token, b + 1, words + 8, total);
+    from.LoadLong(96, words + 24);
+    AddFirstQ8_0<kPlanes>(token, b + 2, words + 17, total);
+    from.LoadLong(128, words + 32);
+    AddSecondQ8_0<kPlanes>(token, b + 3, words + 25, total);
+    from.LoadLong(160, words + 40);
+    AddFirstQ8_0<kPlanes>(token, b + 4, words + 34, total);
+    from.LoadLong(192, words + 48);
+    AddSecondQ8_0<kPlanes>(token, b + 5, words + 42, total);
+    from.LoadLong(224, words + 56);
+    AddFirstQ8_0<kPlanes>(token, b + 6, words + 51, total);
+    from.Load(256, words + 64);
+    AddSecondQ8_0<kPlanes>(token, b + 7, words + 59, total);
+    from.Next(kStepBlocks * sizeof(BlockQ8_0));
+  }
+#endif
+  for (; b < blocks; ++b) {
     Vi head[4], words[8];
     from.Load(0, head);
-    from.Load(offsetof(BlockQ8_0, qs), words);
-    from.Load(offsetof(BlockQ8_0, qs) + 16, words + 4);
-    PlaneDots dots = NoDots();
-    for (uint32_t i = 0; i < 8; ++i) {
-      const Vi values = kSigned ? words[i] : hn::Xor(words[i], Bytes(0x80));
-      AddWord<DType::kQ8_0, kPlanes>(token, 32 * b + 4 * i, values, dots);
-    }
-    AddGroup<DType::kQ8_0>(token, b, WholeDots<DType::kQ8_0, kPlanes>(dots), LowHalves(head[0]),
-                           Vf(), total);
+    from.LoadLong(offsetof(BlockQ8_0, qs), words);
+    AddBlockQ8_0<kPlanes>(token, b, LowHalves(head[0]), words, total);
     from.Next(sizeof(BlockQ8_0));
   }
   hn::StoreU(total, Df(), sums);

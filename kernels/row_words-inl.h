@@ -29,6 +29,10 @@ inline __m128i Load16(const uint8_t* from) {
   return _mm_loadu_si128(reinterpret_cast<const __m128i*>(from));
 }
 
+inline __m256i LoadHalf(const uint8_t* from) {
+  return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from));
+}
+
 // Four words of kLanes rows: words[i] holds word i of every row, whose 16 bytes are at `row(r)`.
 template <typename Row>
 HWY_INLINE void LoadRows(const Row& row, Vi* HWY_RESTRICT words) {
@@ -58,6 +62,34 @@ HWY_INLINE void LoadRows(const Row& row, Vi* HWY_RESTRICT words) {
   words[1] = Vi{_mm512_unpackhi_epi64(a, c)};
   words[2] = Vi{_mm512_unpacklo_epi64(b, d)};
   words[3] = Vi{_mm512_unpackhi_epi64(b, d)};
+#endif
+}
+
+// Eight words: as LoadRows, of 32 bytes.
+template <typename Row>
+HWY_INLINE void LoadLongRows(const Row& row, Vi* HWY_RESTRICT words) {
+#if HWY_TARGET == HWY_AVX2
+  LoadRows(row, words);
+  LoadRows([&](uint32_t r) HWY_ATTR { return row(r) + 16; }, words + 4);
+#else
+  __m512i of[2][4];  // [i]: words i and 4 + i of rows 0 to 7, and of rows 8 to 15
+  for (uint32_t half = 0; half < 2; ++half) {
+    __m512i in[4];  // rows i and 4 + i
+    for (uint32_t i = 0; i < 4; ++i) {
+      in[i] = _mm512_inserti64x4(_mm512_castsi256_si512(LoadHalf(row(8 * half + i))),
+                                 LoadHalf(row(8 * half + 4 + i)), 1);
+    }
+    const __m512i a = _mm512_unpacklo_epi32(in[0], in[1]), b = _mm512_unpackhi_epi32(in[0], in[1]);
+    const __m512i c = _mm512_unpacklo_epi32(in[2], in[3]), d = _mm512_unpackhi_epi32(in[2], in[3]);
+    of[half][0] = _mm512_unpacklo_epi64(a, c);
+    of[half][1] = _mm512_unpackhi_epi64(a, c);
+    of[half][2] = _mm512_unpacklo_epi64(b, d);
+    of[half][3] = _mm512_unpackhi_epi64(b, d);
+  }
+  for (uint32_t i = 0; i < 4; ++i) {
+    words[i] = Vi{_mm512_shuffle_i32x4(of[0][i], of[1][i], 0x88)};
+    words[4 + i] = Vi{_mm512_shuffle_i32x4(of[0][i], of[1][i], 0xDD)};
+  }
 #endif
 }
 

@@ -212,9 +212,22 @@ class MatMulTest : public testing::TestWithParam<std::tuple<DType, std::string>>
 TEST_P(MatMulTest, AgreesWithTheReference) {
   Runner runner(2, isa());
   const uint32_t block = BlockColumns();
-  const Shape shapes[] = {{1, block, 1},      {3, block, 2},     {17, 3 * block, 3},
-                          {40, 5 * block, 5}, {7, 9 * block, 8}, {33, 2 * block, 17},
-                          {3, 768, 64},       {2, 14336, 2},     {19, 768, 1}};
+  const Shape shapes[] = {{1, block, 1},
+                          {3, block, 2},
+                          {17, 3 * block, 3},
+                          {40, 5 * block, 5},
+                          {7, 9 * block, 8},
+                          {33, 2 * block, 17},
+                          {3, 768, 64},
+                          {2, 14336, 2},
+                          {19, 768, 1},
+                          // Around the steps of eight blocks in which one token is multiplied.
+                          {16, 7 * block, 1},
+                          {33, 8 * block, 1},
+                          {17, 9 * block, 1},
+                          {48, 15 * block, 1},
+                          {16, 17 * block, 1},
+                          {16, 24 * block, 1}};
   uint64_t seed = 100;
   for (const Shape& shape : shapes) {
     SCOPED_TRACE(testing::Message() << shape.rows << " x " << shape.columns << ", " << shape.tokens

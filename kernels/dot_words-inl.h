@@ -1,0 +1,150 @@
+// What products of rows with one token are made of, whatever the format: reading kLanes rows,
+// multiplying words of them, adding up groups. How values, scales and offsets come out of the rows
+// is as in kernels/build_tile-inl.h.
+#if defined(WEIR_KERNELS_DOT_WORDS_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef WEIR_KERNELS_DOT_WORDS_INL_H_
+#undef WEIR_KERNELS_DOT_WORDS_INL_H_
+#else
+#define WEIR_KERNELS_DOT_WORDS_INL_H_
+#endif
+
+#include <cstdint>
+
+#include "hwy/highway.h"
+#include "kernels/build_tile-inl.h"
+#include "kernels/group_form.h"
+#include "kernels/matmul_tile-inl.h"
+#include "kernels/prefetch-inl.h"
+#include "kernels/targets.h"
+
+#if WEIR_IS_KERNEL_TARGET
+
+HWY_BEFORE_NAMESPACE();
+namespace weir {
+namespace HWY_NAMESPACE {
+
+// kLanes rows, `stride_bytes` from one to the next, and bytes that are wanted soon, as in
+// TileSource.
+struct EvenRows {
+  const uint8_t* first;
+  uint64_t stride_bytes;
+  const uint8_t* ahead;
+};
+
+// Reads the rows block after block. Every fourth row's address is kept: the others are one, two or
+// three strides from it, which instructions add up.
+class RowsReader {
+ public:
+  explicit RowsReader(const EvenRows& rows) : stride_(rows.stride_bytes), ahead_(rows.ahead) {
+    for (uint32_t i = 0; i < kQuads; ++i) quads_[i] = rows.first + 4 * i * stride_;
+  }
+  // Four words from byte `at` of the block on; words[i] holds word i of every row.
+  HWY_INLINE void Load(uint64_t at, Vi* HWY_RESTRICT words) {
+    AskAhead(16 * kLanes);
+    LoadRows([&](uint32_t r) HWY_ATTR { return quads_[r / 4] + r % 4 * stride_ + at; }, words);
+  }
+  // Eight.
+  HWY_INLINE void LoadLong(uint64_t at, Vi* HWY_RESTRICT words) {
+    AskAhead(16 * kLanes);
+    LoadLongRows([&](uint32_t r) HWY_ATTR { return quads_[r / 4] + r % 4 * stride_ + at; }, words);
+    AskAhead(16 * kLanes);
+  }
+  HWY_INLINE void Next(uint64_t block_bytes) {
+    for (const uint8_t*& quad : quads_) quad += block_bytes;
+  }
+
+ private:
+  static constexpr uint32_t kQuads = kLanes / 4;
+  // From two places, half of the rows apart: the cores' own prefetchers follow a sequence within a
+  // page, and two at once keep more reads under way.
+  HWY_INLINE void AskAhead(uint64_t bytes) {
+    PrefetchBytes(ahead_, bytes / 2);
+    PrefetchBytes(ahead_ + kLanes / 2 * stride_, bytes / 2);
+    ahead_ += bytes / 2;
+  }
+  const uint8_t* quads_[kQuads];
+  const uint64_t stride_;
+  const uint8_t* ahead_;
+};
+
+// A group's exact integer products, of each plane. Where products of bytes are added up in 16 bits
+// and a whole group fits, they stay so until WholeDots.
+struct PlaneDots {
+  Vi high;
+  Vi low;
+};
+HWY_INLINE PlaneDots NoDots() { return {hn::Zero(Di()), hn::Zero(Di())}; }
+
+template <DType kDType>
+constexpr bool StaysNarrow() {
+  constexpr GroupForm kForm = GroupFormOf(kDType);
+  return HWY_TARGET != HWY_AVX3_DL && 254 * kForm.max_value * (kForm.group_elements / 4) <= 32767;
+}
+
+// `values` are four columns of the rows: unsigned, or signed where IsSigned.
+template <DType kDType>
+WEIR_TILE_ATTRIBUTE HWY_INLINE Vi AddProducts(Vi sum, Vi values, Vi q) {
+#if HWY_TARGET == HWY_AVX3_DL
+  return Vi{_mm512_dpbusd_epi32(sum.raw, values.raw, q.raw)};
+#else
+  constexpr bool kSigned = IsSigned<GroupFormOf(kDType).max_value>();
+  const Vi pairs =
+      kSigned ? MultiplyPairs(Magnitude(values), WithSignOf(values, q)) : MultiplyPairs(values, q);
+  return StaysNarrow<kDType>() ? Add16(sum, pairs) : hn::Add(sum, WidenPairs(pairs));
+#endif
+}
+
+// `values` are columns `column` to `column` + 3 of the rows.
+template <DType kDType, int kPlanes>
+WEIR_TILE_ATTRIBUTE HWY_INLINE void AddWord(const TokensView& token, uint32_t column, Vi values,
+                                            PlaneDots& dots) {
+  dots.high = AddProducts<kDType>(dots.high, values, BroadcastBytes4(token.values + column));
+  if constexpr (kPlanes == 2) {
+    dots.low = AddProducts<kDType>(dots.low, values, BroadcastBytes4(token.low_values + column));
+  }
+}
+
+template <DType kDType, int kPlanes>
+HWY_INLINE Vi WholeDots(PlaneDots dots) {
+#if HWY_TARGET != HWY_AVX3_DL
+  if constexpr (StaysNarrow<kDType>()) dots = {WidenPairs(dots.high), WidenPairs(dots.low)};
+#endif
+  if constexpr (kPlanes == 1) return dots.high;
+  return hn::Add(hn::Sub(hn::ShiftLeft<8>(dots.high), dots.high), dots.low);  // times kPlaneBase
+}
+
+// total += group `group` of kDType.
+template <DType kDType>
+HWY_INLINE void AddGroup(const TokensView& token, uint32_t group, Vi dots, Vf scale, Vf offset,
+                         Vf& total) {
+  constexpr GroupForm kForm = GroupFormOf(kDType);
+  const Df d;
+  if constexpr (kForm.zero_shift != 0 && !IsSigned<kForm.max_value>()) {
+    const Vi sum = hn::Set(Di(), token.negative_sums[group]);
+    dots = hn::Add(dots, hn::ShiftLeft<kForm.zero_shift>(sum));
+  }
+  const Vf factor = hn::Mul(scale, hn::Set(d, token.scales[group * kForm.group_elements / 32]));
+  total = hn::MulAdd(hn::ConvertTo(d, dots), factor, total);
+  if constexpr (kForm.has_offset) {
+    total = hn::MulAdd(offset, hn::Set(d, token.scaled_sums[group]), total);
+  }
+}
+
+// Four words of nibbles: the low ones are columns from `column` on, the high ones from
+// `high_column` on.
+template <DType kDType, int kPlanes>
+WEIR_TILE_ATTRIBUTE HWY_INLINE void AddNibbles(const TokensView& token, uint32_t column,
+                                               uint32_t high_column, const Vi* words,
+                                               PlaneDots& low, PlaneDots& high) {
+  for (uint32_t i = 0; i < 4; ++i) {
+    AddWord<kDType, kPlanes>(token, column + 4 * i, LowNibbles(words[i]), low);
+    AddWord<kDType, kPlanes>(token, high_column + 4 * i, HighNibbles(words[i]), high);
+  }
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace weir
+HWY_AFTER_NAMESPACE();
+
+#endif  // a supported target
+#endif  // include guard of this target
