@@ -32,7 +32,7 @@ constexpr uint32_t kTileColumns =
 constexpr uint32_t kTileGroups = kTileColumns / 16;
 // Rows and tokens whose sums are kept while the columns go by. With many tokens several tiles share
 // a column range, so that its activations are read from near memory more than once.
-constexpr uint32_t kSumTiles = 4;
+constexpr uint32_t kSumTiles = 8;
 constexpr uint32_t kSumTokens = 256;
 constexpr uint32_t kManyTokens = 16;
 
@@ -40,27 +40,37 @@ struct Scratch {
   alignas(64) uint8_t row_values[kTileRows][kTileColumns];
   alignas(64) float row_scales[kTileRows][kTileGroups];
   alignas(64) float row_offsets[kTileRows][kTileGroups];
-  alignas(64) uint8_t tile_values[kTileColumns * kTileRows];
-  alignas(64) float tile_scales[kTileGroups * kTileRows];
-  alignas(64) float tile_offsets[kTileGroups * kTileRows];
+  struct Tile {
+    alignas(64) uint8_t values[kTileColumns * kTileRows];
+    alignas(64) float scales[kTileGroups * kTileRows];
+    alignas(64) float offsets[kTileGroups * kTileRows];
+  };
+  Tile tiles[2];
   alignas(64) float sums[kSumTiles][kSumTokens][kTileRows];
 };
 static_assert(sizeof(Scratch) <= CpuStream::kScratchBytes);
 
 using MultiplyFn = void (*)(const TileView&, const TokensView&, float*);
+using MultiplyPairFn = void (*)(const TileView*, const TokensView&, float*, float*);
 constexpr uint32_t kMaxTileTokens = HWY_TARGET == HWY_AVX3_DL ? 8 : 4;
 
 struct TileKernels {
-  MultiplyFn multiply[4];  // 1, 2, 4, 8 tokens
+  MultiplyFn multiply[4];        // 1, 2, 4, 8 tokens
+  MultiplyPairFn multiply_pair;  // or null
 };
 template <DType kDType, int kPlanes>
 TileKernels KernelsOf() {
   constexpr GroupForm f = GroupFormOf(kDType);
   constexpr uint32_t kGroup = f.group_elements, kMax = f.max_value;
+  MultiplyPairFn pair = nullptr;
+#if HWY_TARGET == HWY_AVX3_DL
+  if constexpr (kPlanes == 2) pair = &MultiplyTilePair<kGroup, f.zero_shift, f.has_offset>;
+#endif
   return {{&MultiplyTile<kGroup, f.zero_shift, f.has_offset, kMax, kPlanes, 1>,
            &MultiplyTile<kGroup, f.zero_shift, f.has_offset, kMax, kPlanes, 2>,
            &MultiplyTile<kGroup, f.zero_shift, f.has_offset, kMax, kPlanes, 4>,
-           &MultiplyTile<kGroup, f.zero_shift, f.has_offset, kMax, kPlanes, kMaxTileTokens>}};
+           &MultiplyTile<kGroup, f.zero_shift, f.has_offset, kMax, kPlanes, kMaxTileTokens>},
+          pair};
 }
 
 TileKernels GetTileKernels(DType dtype, uint32_t planes) {
@@ -121,7 +131,7 @@ void TransposeRows(const uint8_t* from, uint64_t stride_bytes, uint32_t words, v
 
 // Formats without a builder of their own: row by row, then transposed.
 void BuildByRows(const Product& p, const TileSource& from, uint32_t blocks, uint32_t columns,
-                 Scratch& scratch) {
+                 Scratch& scratch, Scratch::Tile& tile) {
   const uint64_t row_piece_bytes = uint64_t{blocks} * p.info.block_bytes;
   for (uint32_t r = 0; r < kTileRows; ++r) {
     PrefetchBytes(from.ahead + r * row_piece_bytes, row_piece_bytes);
@@ -130,17 +140,17 @@ void BuildByRows(const Product& p, const TileSource& from, uint32_t blocks, uint
   }
   const auto bytes = [](const auto* from) { return reinterpret_cast<const uint8_t*>(from); };
   const uint32_t groups = columns / p.form.group_elements;
-  TransposeRows(scratch.row_values[0], kTileColumns, columns / 4, scratch.tile_values);
-  TransposeRows(bytes(scratch.row_scales), 4 * kTileGroups, groups, scratch.tile_scales);
+  TransposeRows(scratch.row_values[0], kTileColumns, columns / 4, tile.values);
+  TransposeRows(bytes(scratch.row_scales), 4 * kTileGroups, groups, tile.scales);
   if (p.form.has_offset) {
-    TransposeRows(bytes(scratch.row_offsets), 4 * kTileGroups, groups, scratch.tile_offsets);
+    TransposeRows(bytes(scratch.row_offsets), 4 * kTileGroups, groups, tile.offsets);
   }
 }
 
 // Decodes columns [column, column + columns) of `rows` rows from `row` on. Missing rows are the
 // last one again; nobody reads their sums.
 TileView BuildTile(const Product& p, uint32_t row, uint32_t rows, uint32_t column, uint32_t columns,
-                   Scratch& scratch) {
+                   Scratch& scratch, Scratch::Tile& tile) {
   const uint64_t first_byte = uint64_t{column} / p.info.block_elements * p.info.block_bytes;
   // The rows below are next, in the order in which they lie in memory: this tile's columns ask for
   // the same share of those.
@@ -152,12 +162,11 @@ TileView BuildTile(const Product& p, uint32_t row, uint32_t rows, uint32_t colum
   }
   const uint32_t blocks = columns / p.info.block_elements;
   if (p.build != nullptr) {
-    p.build(source, blocks, {scratch.tile_values, scratch.tile_scales, scratch.tile_offsets});
+    p.build(source, blocks, {tile.values, tile.scales, tile.offsets});
   } else {
-    BuildByRows(p, source, blocks, columns, scratch);
+    BuildByRows(p, source, blocks, columns, scratch, tile);
   }
-  return {scratch.tile_values, scratch.tile_scales, scratch.tile_offsets,
-          columns / p.form.group_elements};
+  return {tile.values, tile.scales, tile.offsets, columns / p.form.group_elements};
 }
 
 TokensView TokensAt(const Product& p, uint32_t token, uint32_t column) {
@@ -186,6 +195,23 @@ void MultiplyTokens(const Product& p, const TileView& tile, uint32_t token, uint
   }
 }
 
+// One or two tiles times `tokens` tokens from `token` on; sums[i] are tile i's.
+void MultiplyTiles(const Product& p, const TileView* tiles, uint32_t count, uint32_t token,
+                   uint32_t tokens, uint32_t column, float (*sums)[kSumTokens][kTileRows]) {
+  uint32_t done = 0;
+#if HWY_TARGET == HWY_AVX3_DL
+  if (count == 2 && p.kernels.multiply_pair != nullptr) {
+    for (; done + kPairTokens <= tokens; done += kPairTokens) {
+      p.kernels.multiply_pair(tiles, TokensAt(p, token + done, column), sums[0][done],
+                              sums[1][done]);
+    }
+  }
+#endif
+  for (uint32_t i = 0; i < count; ++i) {
+    MultiplyTokens(p, tiles[i], token + done, tokens - done, column, sums[i] + done);
+  }
+}
+
 // Up to kSumTiles tiles of rows from `row` on, times up to kSumTokens tokens from `token` on.
 void MultiplyPanel(const Product& p, uint32_t row, uint32_t rows, uint32_t token, uint32_t tokens,
                    Scratch& scratch) {
@@ -195,11 +221,15 @@ void MultiplyPanel(const Product& p, uint32_t row, uint32_t rows, uint32_t token
   }
   for (uint32_t column = 0; column < p.args.columns; column += kTileColumns) {
     const uint32_t columns = std::min(kTileColumns, p.args.columns - column);
-    for (uint32_t i = 0; i < tiles; ++i) {
-      const uint32_t first = row + i * kTileRows;
-      const uint32_t count = std::min(kTileRows, row + rows - first);
-      const TileView tile = BuildTile(p, first, count, column, columns, scratch);
-      MultiplyTokens(p, tile, token, tokens, column, scratch.sums[i]);
+    for (uint32_t i = 0; i < tiles; i += 2) {
+      TileView views[2];
+      const uint32_t count = std::min(2u, tiles - i);
+      for (uint32_t k = 0; k < count; ++k) {
+        const uint32_t first = (i + k) * kTileRows;
+        views[k] = BuildTile(p, row + first, std::min(kTileRows, rows - first), column, columns,
+                             scratch, scratch.tiles[k]);
+      }
+      MultiplyTiles(p, views, count, token, tokens, column, scratch.sums + i);
     }
   }
   for (uint32_t t = 0; t < tokens; ++t) {

@@ -203,6 +203,81 @@ WEIR_TILE_ATTRIBUTE void MultiplyTile(const TileView& tile, const TokensView& to
   }
 }
 
+#if HWY_TARGET == HWY_AVX3_DL
+
+constexpr int kPairTokens = 4;
+
+// Two tiles times kPairTokens tokens of two planes: dots[plane][tile][token] of group g. Sixteen
+// sums hide the latency of the products, and every word of a token serves both tiles.
+template <uint32_t kGroup>
+WEIR_TILE_ATTRIBUTE HWY_INLINE void PairDots(const uint8_t* const* values, const int8_t* const* q,
+                                             uint64_t stride,
+                                             Vi (*HWY_RESTRICT dots)[2][kPairTokens]) {
+  for (int tile = 0; tile < 2; ++tile) {
+    for (int t = 0; t < kPairTokens; ++t) {
+      dots[0][tile][t] = hn::Zero(Di());
+      dots[1][tile][t] = hn::Zero(Di());
+    }
+  }
+#pragma GCC unroll 8
+  for (uint32_t s = 0; s < kGroup / 4; ++s) {
+    const Vi u[2] = {LoadInts(values[0] + s * 64), LoadInts(values[1] + s * 64)};
+    for (int plane = 0; plane < 2; ++plane) {
+      for (int t = 0; t < kPairTokens; ++t) {
+        const Vi q4 = BroadcastBytes4(q[plane] + t * stride + 4 * s);
+        for (int tile = 0; tile < 2; ++tile) {
+          Vi& dot = dots[plane][tile][t];
+          dot = Vi{_mm512_dpbusd_epi32(dot.raw, u[tile].raw, q4.raw)};
+        }
+      }
+    }
+  }
+}
+
+// MultiplyTile for two tiles, two planes and kPairTokens tokens: the same bits.
+template <uint32_t kGroup, uint32_t kZeroShift, bool kHasOffset>
+WEIR_TILE_ATTRIBUTE void MultiplyTilePair(const TileView* tiles, const TokensView& tokens,
+                                          float* sums0, float* sums1) {
+  const Df d;
+  Vf total[2][kPairTokens];
+  for (int t = 0; t < kPairTokens; ++t) {
+    total[0][t] = hn::LoadU(d, sums0 + 16 * t);
+    total[1][t] = hn::LoadU(d, sums1 + 16 * t);
+  }
+  const uint64_t stride = tokens.stride_bytes;
+  for (uint32_t g = 0; g < tiles[0].groups; ++g) {
+    Vi dots[2][2][kPairTokens];
+    const uint8_t* const values[2] = {tiles[0].values + uint64_t{g} * kGroup * 16,
+                                      tiles[1].values + uint64_t{g} * kGroup * 16};
+    const int8_t* const q[2] = {tokens.values + g * kGroup, tokens.low_values + g * kGroup};
+    PairDots<kGroup>(values, q, stride, dots);
+    for (int t = 0; t < kPairTokens; ++t) {
+      const Vf token_scale = hn::Set(d, Advance(tokens.scales, t * stride)[g * kGroup / 32]);
+      for (int tile = 0; tile < 2; ++tile) {
+        const Vi high = dots[0][tile][t];
+        Vi dot = hn::Add(hn::Sub(hn::ShiftLeft<8>(high), high), dots[1][tile][t]);
+        if constexpr (kZeroShift != 0) {
+          const int32_t* negative_sums = Advance(tokens.negative_sums, t * stride);
+          dot = hn::Add(dot, hn::ShiftLeft<kZeroShift>(hn::Set(Di(), negative_sums[g])));
+        }
+        const Vf factor = hn::Mul(hn::Load(d, tiles[tile].scales + 16 * g), token_scale);
+        Vf& sum = total[tile][t];
+        sum = hn::MulAdd(hn::ConvertTo(d, dot), factor, sum);
+        if constexpr (kHasOffset) {
+          const float scaled_sum = Advance(tokens.scaled_sums, t * stride)[g];
+          sum = hn::MulAdd(hn::Load(d, tiles[tile].offsets + 16 * g), hn::Set(d, scaled_sum), sum);
+        }
+      }
+    }
+  }
+  for (int t = 0; t < kPairTokens; ++t) {
+    hn::StoreU(total[0][t], d, sums0 + 16 * t);
+    hn::StoreU(total[1][t], d, sums1 + 16 * t);
+  }
+}
+
+#endif  // AVX3_DL
+
 }  // namespace HWY_NAMESPACE
 }  // namespace weir
 HWY_AFTER_NAMESPACE();
