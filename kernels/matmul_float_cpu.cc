@@ -24,11 +24,16 @@ namespace HWY_NAMESPACE {
 
 #if WEIR_IS_KERNEL_TARGET
 
-constexpr uint32_t kPanelRows = 8;
-constexpr uint32_t kPanelTokens = 256;
+// The decoded weights of a panel fit the nearest memory, its tokens' activations the next. A chunk
+// of columns is taken in pieces, between which its 16 sums wait in memory.
+constexpr uint32_t kPanelRows = 16;
+constexpr uint32_t kPanelTokens = 64;
+constexpr uint32_t kPiece = 512;
+static_assert(kFloatChunk % kPiece == 0);
 
 struct FloatScratch {
-  alignas(64) float weights[kPanelRows][kFloatChunk];  // zero beyond the chunk's columns, up to 16
+  alignas(64) float weights[kPanelRows][kPiece];  // zero beyond the piece's columns, up to 16
+  alignas(64) float parts[kPanelTokens][kPanelRows][16];
   alignas(64) float sums[kPanelTokens][kPanelRows];
 };
 static_assert(sizeof(FloatScratch) <= CpuStream::kScratchBytes);
@@ -55,7 +60,7 @@ inline float AddSums(const FloatVec* parts) {
 
 // 16 columns at `at`, of which the input has `left`: what lies beyond its row is not ours to read.
 template <uint32_t kRows, uint32_t kTokens, bool kWhole>
-HWY_INLINE void AddColumns(const float (*weights)[kFloatChunk], const float* input, uint64_t stride,
+HWY_INLINE void AddColumns(const float (*weights)[kPiece], const float* input, uint64_t stride,
                            uint32_t at, uint32_t left, FloatVec (*dots)[kRows][kParts]) {
   const FloatTag d;
   for (uint32_t part = 0; part < kParts; ++part) {
@@ -75,31 +80,60 @@ HWY_INLINE void AddColumns(const float (*weights)[kFloatChunk], const float* inp
   }
 }
 
-// sums[t * kPanelRows + r] += weights[r] . input[t] over `columns` of one chunk.
-template <uint32_t kRows, uint32_t kTokens>
-void DotFloats(const float (*weights)[kFloatChunk], const float* input, uint64_t stride,
-               uint32_t columns, float* sums) {
+// Where a block of rows and tokens adds: the first row's of the first token.
+struct FloatSums {
+  float (*parts)[16];  // [token][kPanelRows]: the chunk's 16 sums
+  float* sums;         // [token][kPanelRows]: of the chunks before
+};
+
+// Adds weights[r] . input[t] over one piece of a chunk; kTail: of columns that are no multiple
+// of 16.
+template <uint32_t kRows, uint32_t kTokens, bool kTail>
+void DotFloats(const float (*weights)[kPiece], const float* input, uint64_t stride,
+               uint32_t columns, bool first, bool last, const FloatSums& to) {
+  const FloatTag d;
   FloatVec dots[kTokens][kRows][kParts];
-  for (uint32_t t = 0; t < kTokens; ++t) {
-    for (uint32_t r = 0; r < kRows; ++r) {
-      for (uint32_t part = 0; part < kParts; ++part) dots[t][r][part] = hn::Zero(FloatTag());
+  const auto for_all = [&](const auto& use) HWY_ATTR {
+    for (uint32_t t = 0; t < kTokens; ++t) {
+      for (uint32_t r = 0; r < kRows; ++r) {
+        float* const parts = to.parts[t * kPanelRows + r];
+        for (uint32_t part = 0; part < kParts; ++part) {
+          use(dots[t][r][part], parts + part * kFloatLanes);
+        }
+      }
     }
+  };
+  if (first) {
+    for_all([&](FloatVec& dot, const float*) HWY_ATTR { dot = hn::Zero(d); });
+  } else {
+    for_all([&](FloatVec& dot, const float* parts) HWY_ATTR { dot = hn::Load(d, parts); });
   }
   uint32_t c = 0;
   for (; c + 16 <= columns; c += 16) {
     AddColumns<kRows, kTokens, true>(weights, input, stride, c, 16, dots);
   }
-  if (c < columns) AddColumns<kRows, kTokens, false>(weights, input, stride, c, columns - c, dots);
+  if constexpr (kTail) {
+    AddColumns<kRows, kTokens, false>(weights, input, stride, c, columns - c, dots);
+  }
+  if (!last) {
+    for_all([&](const FloatVec& dot, float* parts) HWY_ATTR { hn::Store(dot, d, parts); });
+    return;
+  }
   for (uint32_t t = 0; t < kTokens; ++t) {
-    for (uint32_t r = 0; r < kRows; ++r) sums[t * kPanelRows + r] += AddSums(dots[t][r]);
+    for (uint32_t r = 0; r < kRows; ++r) to.sums[t * kPanelRows + r] += AddSums(dots[t][r]);
   }
 }
 
+// One piece of a panel's rows, decoded, times kTokens tokens from number `token` of the panel on.
 template <uint32_t kTokens>
-void DotTokens(const FloatScratch& scratch, const float* input, uint64_t stride, uint32_t columns,
-               float (*sums)[kPanelRows]) {
-  for (uint32_t r = 0; r < kPanelRows; r += kBlock) {
-    DotFloats<kBlock, kTokens>(scratch.weights + r, input, stride, columns, sums[0] + r);
+void DotTokens(FloatScratch& scratch, uint32_t rows, uint32_t token, const float* input,
+               uint64_t stride, uint32_t columns, bool first, bool last) {
+  for (uint32_t r = 0; r < rows; r += kBlock) {
+    const FloatSums to = {scratch.parts[token] + r, scratch.sums[token] + r};
+    // Sums stay in registers where no tail follows.
+    const auto dot =
+        columns % 16 == 0 ? &DotFloats<kBlock, kTokens, false> : &DotFloats<kBlock, kTokens, true>;
+    dot(scratch.weights + r, input, stride, columns, first, last, to);
   }
 }
 
@@ -109,24 +143,25 @@ void MultiplyFloatPanel(const MatMulArgs& args, uint32_t row, uint32_t rows, uin
   const uint64_t row_bytes = RowBytes(args.dtype, args.columns);
   std::fill_n(scratch.sums[0], tokens * kPanelRows, 0.0f);
   // Missing rows are zero, not what another op left there: a stray denormal or NaN would be slow.
-  for (uint32_t r = rows; r < kPanelRows; ++r) std::fill_n(scratch.weights[r], kFloatChunk, 0.0f);
-  for (uint32_t column = 0; column < args.columns; column += kFloatChunk) {
-    const uint32_t columns = std::min(kFloatChunk, args.columns - column);
+  for (uint32_t r = rows; r < kPanelRows; ++r) std::fill_n(scratch.weights[r], kPiece, 0.0f);
+  for (uint32_t column = 0; column < args.columns; column += kPiece) {
+    const uint32_t columns = std::min(kPiece, args.columns - column);
     for (uint32_t r = 0; r < rows; ++r) {
       const uint8_t* weights =
           args.weight + uint64_t{row + r} * row_bytes + RowBytes(args.dtype, column);
       DequantizeBlocks(args.dtype, weights, columns, scratch.weights[r]);
       std::fill(scratch.weights[r] + columns, scratch.weights[r] + AlignUp(columns, 16), 0.0f);
     }
+    const bool first = column % kFloatChunk == 0;
+    const bool last = column + columns == args.columns || (column + kPiece) % kFloatChunk == 0;
     const float* input = args.input + uint64_t{token} * args.input_stride + column;
+    const uint64_t stride = args.input_stride;
     uint32_t t = 0;
     for (; t + kBlock <= tokens; t += kBlock) {
-      DotTokens<kBlock>(scratch, input + t * args.input_stride, args.input_stride, columns,
-                        scratch.sums + t);
+      DotTokens<kBlock>(scratch, rows, t, input + t * stride, stride, columns, first, last);
     }
     for (; t < tokens; ++t) {
-      DotTokens<1>(scratch, input + t * args.input_stride, args.input_stride, columns,
-                   scratch.sums + t);
+      DotTokens<1>(scratch, rows, t, input + t * stride, stride, columns, first, last);
     }
   }
   for (uint32_t t = 0; t < tokens; ++t) {

@@ -212,6 +212,23 @@ void MultiplyTiles(const Product& p, const TileView* tiles, uint32_t count, uint
   }
 }
 
+// StoreOutput for rows [row, row + rows) of one tile, whose sums these are.
+void StoreTile(const MatMulArgs& args, uint32_t token, uint32_t row, uint32_t rows,
+               const float* sums) {
+  if (rows < kTileRows) {
+    for (uint32_t r = 0; r < rows; ++r) StoreOutput(args, token, row + r, sums[r]);
+    return;
+  }
+  const Df d;
+  float* const output = args.output + uint64_t{token} * args.output_stride + row;
+  for (uint32_t r = 0; r < kTileRows; r += kLanes) {
+    Vf sum = hn::Load(d, sums + r);
+    if (args.bias != nullptr) sum = hn::Add(sum, hn::LoadU(d, args.bias + row + r));
+    if (args.accumulate) sum = hn::Add(hn::LoadU(d, output + r), sum);
+    hn::StoreU(sum, d, output + r);
+  }
+}
+
 // Up to kSumTiles tiles of rows from `row` on, times up to kSumTokens tokens from `token` on.
 void MultiplyPanel(const Product& p, uint32_t row, uint32_t rows, uint32_t token, uint32_t tokens,
                    Scratch& scratch) {
@@ -233,8 +250,10 @@ void MultiplyPanel(const Product& p, uint32_t row, uint32_t rows, uint32_t token
     }
   }
   for (uint32_t t = 0; t < tokens; ++t) {
-    for (uint32_t r = 0; r < rows; ++r) {
-      StoreOutput(p.args, token + t, row + r, scratch.sums[r / kTileRows][t][r % kTileRows]);
+    for (uint32_t i = 0; i < tiles; ++i) {
+      const uint32_t first = i * kTileRows;
+      StoreTile(p.args, token + t, row + first, std::min(kTileRows, rows - first),
+                scratch.sums[i][t]);
     }
   }
 }
