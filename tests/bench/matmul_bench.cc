@@ -5,8 +5,7 @@
 // reaches.
 //
 //   kernels_bench [--threads=N] [--isa=NAME] [--weight_mib=N] [--rows=N] [Google Benchmark's flags]
-//
-// With few rows and --weight_mib=0 one matrix stays in near memory: what arithmetic alone allows.
+// Calls of few tokens are enqueued several at once, as a model enqueues them.
 #include <benchmark/benchmark.h>
 
 #include <algorithm>
@@ -16,22 +15,23 @@
 #include <memory>
 #include <random>
 #include <string>
-#include <string_view>
 #include <vector>
 
 #include "engine/hardware_probe.h"
 #include "kernels/cpu_device.h"
 #include "kernels/ops.h"
+#include "tests/bench/bench_flags.h"
 
 namespace weir {
 namespace {
 
 constexpr uint32_t kColumns = 4096;
 
+constexpr uint32_t kFewTokens = 8;
+constexpr uint32_t kCalls = 8;
+
 struct Settings {
-  uint32_t threads = 2;
-  std::string isa;
-  uint64_t weight_mib = 256;
+  BenchFlags flags;
   uint32_t rows = 2048;
 };
 
@@ -42,8 +42,8 @@ class Bench {
   Bench(const Settings& settings, DType dtype, uint32_t tokens, ActivationFormat format)
       : dtype_(dtype), rows_(settings.rows), tokens_(tokens), format_(format) {
     CpuDeviceOptions options;
-    options.threads = settings.threads;
-    options.isa = settings.isa;
+    options.threads = settings.flags.threads;
+    options.isa = settings.flags.isa;
     auto device = MakeCpuDevice(options);
     if (!device.ok()) {
       std::cerr << device.status().message() << "\n";
@@ -52,7 +52,7 @@ class Bench {
     device_ = *std::move(device);
     stream_ = device_->NewStream();
     matrix_bytes_ = rows_ * RowBytes(dtype, kColumns);
-    matrices_ = std::max<uint64_t>(1, settings.weight_mib * kMiB / matrix_bytes_);
+    matrices_ = std::max<uint64_t>(1, settings.flags.mib * kMiB / matrix_bytes_);
     weights_ = *device_->Allocate(matrices_ * matrix_bytes_, 64, Touch::kNow);
     FillWeights();
     input_ = *device_->Allocate(uint64_t{4} * tokens * kColumns, 64, Touch::kNow);
@@ -74,7 +74,14 @@ class Bench {
   uint64_t matrix_bytes() const { return matrix_bytes_; }
   uint64_t weights() const { return uint64_t{rows_} * kColumns; }
 
-  void RunOne() {
+  uint32_t calls() const { return tokens_ <= kFewTokens ? kCalls : 1; }
+  void RunCalls() {
+    for (uint32_t i = 0; i < calls(); ++i) Enqueue();
+    stream_->Wait(stream_->Record());
+  }
+
+ private:
+  void Enqueue() {
     MatMulArgs args;
     if (format_ != ActivationFormat::kF32) {
       args.quantized = quantized_input_->data();
@@ -91,10 +98,8 @@ class Bench {
     args.rows = rows_;
     args.columns = kColumns;
     MatMul(*stream_, args);
-    stream_->Wait(stream_->Record());
   }
 
- private:
   // Random bytes of which no scale and no float is infinite or so small that arithmetic slows down.
   void FillWeights() {
     std::mt19937_64 random(1);
@@ -128,8 +133,8 @@ void MatMulBench(benchmark::State& state, const Settings& settings, DType dtype,
                  ActivationFormat format) {
   Bench bench(settings, dtype, tokens, format);
   if (!bench.ok()) return state.SkipWithError("no device");
-  for (auto _ : state) bench.RunOne();
-  const double calls = static_cast<double>(state.iterations());
+  for (auto _ : state) bench.RunCalls();
+  const double calls = static_cast<double>(state.iterations() * bench.calls());
   state.counters["GB/s"] = benchmark::Counter(
       1e-9 * calls * static_cast<double>(bench.matrix_bytes()), benchmark::Counter::kIsRate);
   state.counters["GOP/s"] = benchmark::Counter(
@@ -139,31 +144,20 @@ void MatMulBench(benchmark::State& state, const Settings& settings, DType dtype,
 // What the memory gives at best.
 void ReadBench(benchmark::State& state, const Settings& settings) {
   CpuDeviceOptions options;
-  options.threads = settings.threads;
+  options.threads = settings.flags.threads;
   const auto device = MakeCpuDevice(options);
   if (!device.ok()) return state.SkipWithError("no device");
-  const uint64_t bytes = settings.weight_mib * kMiB;
+  const uint64_t bytes = settings.flags.mib * kMiB;
   const auto buffer = *(*device)->Allocate(bytes, 64, Touch::kNow);
   double read_bytes = 0, seconds = 0;
   for (auto _ : state) {
-    const auto probe = ProbeMemoryRead(absl::MakeSpan(buffer->data(), bytes), settings.threads);
+    const auto probe =
+        ProbeMemoryRead(absl::MakeSpan(buffer->data(), bytes), settings.flags.threads);
     if (!probe.ok()) return state.SkipWithError("no probe");
     read_bytes += static_cast<double>(probe->read_bytes);
     seconds += probe->seconds;
   }
   state.counters["GB/s"] = 1e-9 * read_bytes / seconds;
-}
-
-// Value of --name=value among the arguments, which is then removed from them.
-std::string TakeFlag(std::vector<char*>& arguments, std::string_view name) {
-  for (size_t i = 1; i < arguments.size(); ++i) {
-    const std::string_view argument = arguments[i];
-    if (argument.substr(0, name.size()) != name) continue;
-    std::string value(argument.substr(name.size()));
-    arguments.erase(arguments.begin() + static_cast<std::ptrdiff_t>(i));
-    return value;
-  }
-  return "";
 }
 
 void Register(const Settings& settings, DType dtype, uint32_t tokens, ActivationFormat format) {
@@ -181,13 +175,9 @@ void Register(const Settings& settings, DType dtype, uint32_t tokens, Activation
 
 int Main(std::vector<char*> arguments) {
   Settings settings;
-  const std::string threads = TakeFlag(arguments, "--threads=");
-  const std::string weight_mib = TakeFlag(arguments, "--weight_mib=");
+  settings.flags = TakeBenchFlags(arguments, "--weight_mib=", 256);
   const std::string rows = TakeFlag(arguments, "--rows=");
-  settings.isa = TakeFlag(arguments, "--isa=");
-  if (!threads.empty()) settings.threads = static_cast<uint32_t>(std::stoul(threads));
   if (!rows.empty()) settings.rows = static_cast<uint32_t>(std::stoul(rows));
-  if (!weight_mib.empty()) settings.weight_mib = std::stoull(weight_mib);
   benchmark::RegisterBenchmark("read", [=](benchmark::State& state) { ReadBench(state, settings); })
       ->MeasureProcessCPUTime()
       ->UseRealTime();
@@ -200,11 +190,7 @@ int Main(std::vector<char*> arguments) {
       Register(settings, info.dtype, tokens, ActivationFormat::kF32);
     }
   }
-  int count = static_cast<int>(arguments.size());
-  benchmark::Initialize(&count, arguments.data());
-  if (benchmark::ReportUnrecognizedArguments(count, arguments.data())) return 1;
-  benchmark::RunSpecifiedBenchmarks();
-  return 0;
+  return RunBenchmarks(arguments);
 }
 
 }  // namespace
