@@ -36,7 +36,7 @@ uint64_t KvReadBytes(const ModelConfig& config, uint32_t position) {
     const uint32_t window = config.layers[layer].window;
     const uint64_t positions =
         window > 0 ? std::min(uint64_t{window}, uint64_t{position} + 1) : uint64_t{position} + 1;
-    bytes += positions * (KvPageBytes(LayerKvLayout(config, layer)) / kKvPageTokens);
+    bytes += positions * KvPositionBytes(LayerKvLayout(config, layer));
   }
   return bytes;
 }

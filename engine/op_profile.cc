@@ -73,7 +73,7 @@ OpWork AttentionWork(const AttentionArgs& attention) {
   const KvLayout& kv = attention.layout;
   const uint64_t columns = kv.key_columns + kv.value_columns;
   const uint64_t read = end - (first + 1 - std::min(first + 1, window));
-  return {.bytes = attention.tokens == 0 ? 0 : read * kv.kv_heads * columns * sizeof(uint16_t),
+  return {.bytes = attention.tokens == 0 ? 0 : read * KvPositionBytes(kv),
           .operations = 2 * pairs * attention.heads * columns};
 }
 

@@ -1,7 +1,6 @@
 #include "kernels/attention_split.h"
 
 #include <algorithm>
-#include <limits>
 
 #include "io/base.h"
 
@@ -54,13 +53,8 @@ class Records {
   uint32_t round() const { return per_row_ < 2 ? 0 : per_row_ - 1; }
 
   // The row's total so far, or, from 1 on, a partition of this round.
-  SoftmaxState At(uint32_t token, uint32_t head, uint32_t index, bool fresh) {
+  SoftmaxState At(uint32_t token, uint32_t head, uint32_t index) {
     float* const record = Place(token, head, index);
-    if (fresh) {
-      record[0] = -std::numeric_limits<float>::infinity();
-      record[1] = 0;
-      std::fill_n(record + kHeadFloats, padded_, 0.0f);
-    }
     return {record[0], record[1], record + kHeadFloats};
   }
   void Put(uint32_t token, uint32_t head, uint32_t index, const SoftmaxState& state) {
@@ -150,10 +144,11 @@ void MergeRound(const AttentionArgs& args, const Items& items, Round round, uint
       const uint32_t heads = span.last_head - span.first_head;
       const uint32_t token = span.first_token + r / heads;
       const uint32_t head = span.first_head + r % heads;
-      SoftmaxState total = records.At(token, head, 0, /*fresh=*/round.first == 0);
+      SoftmaxState total = records.At(token, head, 0);
+      if (round.first == 0) ClearSoftmax(total, padded);
       for (uint32_t p = round.first; p < round.last; ++p) {
         if (items.Work(i, p) == 0) continue;
-        MergeSoftmax(total, records.At(token, head, 1 + p - round.first, /*fresh=*/false), padded);
+        MergeSoftmax(total, records.At(token, head, 1 + p - round.first), padded);
       }
       records.Put(token, head, 0, total);
       if (round.last == items.partitions) {

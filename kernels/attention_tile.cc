@@ -341,9 +341,7 @@ PositionRange ResetParts(const AttentionRow* rows, uint32_t row_count, uint32_t 
                          AttentionWorkspace& work) {
   PositionRange any = {end, begin};
   for (uint32_t r = 0; r < row_count; ++r) {
-    work.part[r].max = kNoScore;
-    work.part[r].sum = 0.0f;
-    std::fill_n(work.part[r].weighted, work.padded_columns, 0.0f);
+    ClearSoftmax(work.part[r], work.padded_columns);
     const uint32_t own_begin = std::max(rows[r].begin, begin);
     const uint32_t own_end = std::min(rows[r].end, end);
     if (own_begin >= own_end) continue;
@@ -417,6 +415,12 @@ void AttendPartition(const AttentionArgs& args, uint32_t kv_head, const Attentio
   WEIR_CHECK(row_count <= work.rows && begin % kPartitionPositions == 0);
   HWY_DYNAMIC_DISPATCH(AttendPartitionSimd)
   (args, kv_head, rows, row_count, begin, end, ahead, work);
+}
+
+void ClearSoftmax(SoftmaxState& state, uint32_t padded_columns) {
+  state.max = -std::numeric_limits<float>::infinity();
+  state.sum = 0;
+  std::fill_n(state.weighted, padded_columns, 0.0f);
 }
 
 void MergeSoftmax(SoftmaxState& total, const SoftmaxState& part, uint32_t padded_columns) {

@@ -61,6 +61,9 @@ void AttendPartition(const AttentionArgs& args, uint32_t kv_head, const Attentio
                      uint32_t row_count, uint32_t begin, uint32_t end, const AttentionAhead& ahead,
                      AttentionWorkspace& work);
 
+// No position yet.
+void ClearSoftmax(SoftmaxState& state, uint32_t padded_columns);
+
 // total = total and part; total's positions precede part's.
 void MergeSoftmax(SoftmaxState& total, const SoftmaxState& part, uint32_t padded_columns);
 

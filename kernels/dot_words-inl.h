@@ -110,7 +110,7 @@ HWY_INLINE Vi WholeDots(PlaneDots dots) {
   if constexpr (StaysNarrow<kDType>()) dots = {WidenPairs(dots.high), WidenPairs(dots.low)};
 #endif
   if constexpr (kPlanes == 1) return dots.high;
-  return hn::Add(hn::Sub(hn::ShiftLeft<8>(dots.high), dots.high), dots.low);  // times kPlaneBase
+  return hn::Add(TimesPlaneBase(dots.high), dots.low);
 }
 
 // total += group `group` of kDType.

@@ -150,6 +150,9 @@ WEIR_TILE_ATTRIBUTE HWY_INLINE void AddPlaneDots(const uint8_t* values, const in
 #endif
 }
 
+// What the high plane's products count for.
+HWY_INLINE Vi TimesPlaneBase(Vi dots) { return hn::Sub(hn::ShiftLeft<8>(dots), dots); }
+
 // A group's dot products (u - zero) . q, one row a lane, of kTokens tokens. Exact: with 32 columns,
 // values up to 255 and q up to kMaxQ16 every partial sum is below 2^29.
 template <uint32_t kGroup, uint32_t kZeroShift, uint32_t kMaxValue, int kPlanes, int kTokens>
@@ -159,9 +162,7 @@ WEIR_TILE_ATTRIBUTE HWY_INLINE void GroupDots(const uint8_t* values, const Token
   AddPlaneDots<kGroup, kMaxValue, kTokens>(values, tokens.values + g * kGroup, tokens.stride_bytes,
                                            dots);
   if constexpr (kPlanes == 2) {
-    for (int t = 0; t < kTokens; ++t) {
-      dots[t] = hn::Sub(hn::ShiftLeft<8>(dots[t]), dots[t]);  // times kPlaneBase
-    }
+    for (int t = 0; t < kTokens; ++t) dots[t] = TimesPlaneBase(dots[t]);
     AddPlaneDots<kGroup, kMaxValue, kTokens>(values, tokens.low_values + g * kGroup,
                                              tokens.stride_bytes, dots);
   }
@@ -254,8 +255,7 @@ WEIR_TILE_ATTRIBUTE void MultiplyTilePair(const TileView* tiles, const TokensVie
     for (int t = 0; t < kPairTokens; ++t) {
       const Vf token_scale = hn::Set(d, Advance(tokens.scales, t * stride)[g * kGroup / 32]);
       for (int tile = 0; tile < 2; ++tile) {
-        const Vi high = dots[0][tile][t];
-        Vi dot = hn::Add(hn::Sub(hn::ShiftLeft<8>(high), high), dots[1][tile][t]);
+        Vi dot = hn::Add(TimesPlaneBase(dots[0][tile][t]), dots[1][tile][t]);
         if constexpr (kZeroShift != 0) {
           const int32_t* negative_sums = Advance(tokens.negative_sums, t * stride);
           dot = hn::Add(dot, hn::ShiftLeft<kZeroShift>(hn::Set(Di(), negative_sums[g])));

@@ -1,6 +1,3 @@
-#include <algorithm>
-#include <limits>
-
 #include "io/base.h"
 #include "kernels/attention_items.h"
 #include "kernels/attention_split.h"
@@ -13,11 +10,7 @@ namespace {
 void RunWholeItem(const AttentionArgs& args, const ItemSpan& item, const AttentionAhead& after,
                   AttentionWorkspace& work) {
   const ItemRows rows = RowsOfItem(args, item);
-  for (uint32_t r = 0; r < rows.count; ++r) {
-    work.total[r].max = -std::numeric_limits<float>::infinity();
-    work.total[r].sum = 0;
-    std::fill_n(work.total[r].weighted, work.padded_columns, 0.0f);
-  }
+  for (uint32_t r = 0; r < rows.count; ++r) ClearSoftmax(work.total[r], work.padded_columns);
   for (uint32_t begin = PartitionBegin(item.positions.begin); begin < item.positions.end;) {
     const uint32_t end = begin + kPartitionPositions;
     const AttentionAhead ahead =

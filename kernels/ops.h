@@ -152,9 +152,10 @@ struct KvLayout {
   uint32_t value_columns;             // per head
   KvOrder order = KvOrder::kByToken;  // must be KvOrderOf(stream.kind())
 };
-inline uint64_t KvPageBytes(const KvLayout& l) {
-  return uint64_t{2} * l.page_tokens * l.kv_heads * (l.key_columns + l.value_columns);
+inline uint64_t KvPositionBytes(const KvLayout& l) {
+  return uint64_t{2} * l.kv_heads * (l.key_columns + l.value_columns);
 }
+inline uint64_t KvPageBytes(const KvLayout& l) { return l.page_tokens * KvPositionBytes(l); }
 
 struct StoreKvArgs {
   const float* keys;  // [T, kv_heads, key_columns] at keys_stride

@@ -37,18 +37,14 @@ std::vector<std::string> ReadersHere(std::string* note) {
 }
 
 absl::Status WriteJson(OutputFile* output, const nlohmann::json& document) {
-  absl::Status written =
-      output->Write(document.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
-  written.Update(output->Close());
-  return WithExitCode(ExitCode::kOutput, written);
+  return WriteWhole(output,
+                    document.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
 }
 
 absl::Status PrintText(const std::string& text) {
   absl::StatusOr<OutputFile> output = OutputFile::Open("-");
   if (!output.ok()) return WithExitCode(ExitCode::kOutput, output.status());
-  absl::Status written = output->Write(text);
-  written.Update(output->Close());
-  return WithExitCode(ExitCode::kOutput, written);
+  return WriteWhole(&*output, text);
 }
 
 absl::StatusOr<std::vector<DiskSweepCell>> MeasureWithProgress(const File& file,

@@ -63,12 +63,6 @@ std::string RateText(const RateSpread& rate) {
                          rate.low_bytes_per_s / kGb, rate.high_bytes_per_s / kGb);
 }
 
-absl::Status WriteText(OutputFile* output, const std::string& text) {
-  absl::Status written = output->Write(text);
-  written.Update(output->Close());
-  return WithExitCode(ExitCode::kOutput, written);
-}
-
 absl::StatusOr<DeviceProbeResult> MeasureWithProgress(Device& device,
                                                       const DeviceProbeOptions& options) {
   ProgressLine line("probing");
@@ -198,10 +192,10 @@ absl::Status RunProbeGpu(const ProbeGpuOptions& options) {
   if (options.json != "-") {
     absl::StatusOr<OutputFile> table = OutputFile::Open("-");
     if (!table.ok()) return WithExitCode(ExitCode::kOutput, table.status());
-    WEIR_RETURN_IF_ERROR(WriteText(&*table, GpuProbeToText(probe)));
+    WEIR_RETURN_IF_ERROR(WriteWhole(&*table, GpuProbeToText(probe)));
   }
   if (!json->is_open()) return absl::OkStatus();
-  return WriteText(&*json, GpuProbeToJson(probe).dump(2) + "\n");
+  return WriteWhole(&*json, GpuProbeToJson(probe).dump(2) + "\n");
 }
 
 void AddProbeGpuCommand(CLI::App& probe, int* exit_code) {

@@ -44,12 +44,6 @@ absl::Status Measure(MemoryProbe* probe) {
   return absl::OkStatus();
 }
 
-absl::Status WriteText(OutputFile* output, const std::string& text) {
-  absl::Status written = output->Write(text);
-  written.Update(output->Close());
-  return WithExitCode(ExitCode::kOutput, written);
-}
-
 }  // namespace
 
 uint64_t LeastProbeBytes(uint64_t last_level_cache_bytes) {
@@ -123,10 +117,10 @@ absl::Status RunProbeMemory(const ProbeMemoryOptions& options) {
   if (options.json != "-") {
     absl::StatusOr<OutputFile> line = OutputFile::Open("-");
     if (!line.ok()) return WithExitCode(ExitCode::kOutput, line.status());
-    WEIR_RETURN_IF_ERROR(WriteText(&*line, MemoryProbeToText(*probe)));
+    WEIR_RETURN_IF_ERROR(WriteWhole(&*line, MemoryProbeToText(*probe)));
   }
   if (!json->is_open()) return absl::OkStatus();
-  return WriteText(&*json, MemoryProbeToJson(*probe).dump(2) + "\n");
+  return WriteWhole(&*json, MemoryProbeToJson(*probe).dump(2) + "\n");
 }
 
 void AddProbeMemoryCommand(CLI::App& probe, int* exit_code) {

@@ -94,9 +94,7 @@ absl::Status RunTokenize(const TokenizeOptions& options) {
   if (!output.ok()) return WithExitCode(ExitCode::kUsage, output.status());
   absl::StatusOr<OutputFile> file = OutputFile::Open("-");
   if (!file.ok()) return WithExitCode(ExitCode::kOutput, file.status());
-  absl::Status written = file->Write(*output);
-  written.Update(file->Close());
-  return WithExitCode(ExitCode::kOutput, written);
+  return WriteWhole(&*file, *output);
 }
 
 void AddTokenizeCommand(CLI::App& app, int* exit_code) {

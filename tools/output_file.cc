@@ -126,6 +126,12 @@ absl::Status OutputFile::Close() {
   return absl::OkStatus();
 }
 
+absl::Status WriteWhole(OutputFile* file, std::string_view text) {
+  absl::Status written = file->Write(text);
+  written.Update(file->Close());
+  return WithExitCode(ExitCode::kOutput, written);
+}
+
 absl::StatusOr<std::string> ReadTextFile(const std::string& path) {
   std::FILE* file = path == "-" ? stdin : std::fopen(path.c_str(), "rb");
   if (file == nullptr) {

@@ -45,6 +45,9 @@ class OutputFile {
   bool has_old_text_ = false;
 };
 
+// Writes and closes; failing has the exit code of results that cannot be written.
+absl::Status WriteWhole(OutputFile* file, std::string_view text);
+
 // The whole of a text file; "-" is standard input. NotFound and others name the path.
 absl::StatusOr<std::string> ReadTextFile(const std::string& path);
 

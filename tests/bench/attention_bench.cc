@@ -9,13 +9,11 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
-#include <iostream>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "engine/hardware_probe.h"
-#include "kernels/cpu_device.h"
 #include "kernels/ops.h"
 #include "tests/bench/bench_flags.h"
 
@@ -37,15 +35,8 @@ constexpr uint32_t kCalls = 8;  // enqueued at once, as the layers of a model ar
 class Bench {
  public:
   Bench(const BenchFlags& flags, const Shape& shape, uint32_t depth) {
-    CpuDeviceOptions options;
-    options.threads = flags.threads;
-    options.isa = flags.isa;
-    auto device = MakeCpuDevice(options);
-    if (!device.ok()) {
-      std::cerr << device.status().message() << "\n";
-      return;
-    }
-    device_ = *std::move(device);
+    device_ = MakeBenchDevice(flags);
+    if (device_ == nullptr) return;
     stream_ = device_->NewStream();
     args_.heads = shape.heads;
     args_.layout = {kPageTokens, shape.kv_heads, shape.columns, shape.columns, KvOrder::kByHead};
@@ -65,7 +56,7 @@ class Bench {
 
   bool ok() const { return device_ != nullptr; }
   double kv_bytes() const {
-    return static_cast<double>(KvPageBytes(args_.layout)) / kPageTokens * (position_ + 1);
+    return static_cast<double>(KvPositionBytes(args_.layout)) * (position_ + 1);
   }
   void RunCalls() {
     for (uint32_t i = 0; i < kCalls; ++i) {
@@ -104,12 +95,10 @@ class Bench {
 // Bytes a second that plain reading reaches, the best of three: the machine is not always ours
 // alone.
 double ReadRate(const BenchFlags& flags) {
-  CpuDeviceOptions options;
-  options.threads = flags.threads;
-  const auto device = MakeCpuDevice(options);
-  if (!device.ok()) return 0;
+  const std::unique_ptr<Device> device = MakeBenchDevice(flags);
+  if (device == nullptr) return 0;
   const uint64_t bytes = flags.mib * kMiB;
-  const auto buffer = *(*device)->Allocate(bytes, 64, Touch::kNow);
+  const auto buffer = *device->Allocate(bytes, 64, Touch::kNow);
   double best = 0;
   for (int i = 0; i < 3; ++i) {
     const auto probe = ProbeMemoryRead(absl::MakeSpan(buffer->data(), bytes), flags.threads);

@@ -6,9 +6,13 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <iostream>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
+
+#include "kernels/cpu_device.h"
 
 namespace weir {
 
@@ -40,6 +44,17 @@ inline BenchFlags TakeBenchFlags(std::vector<char*>& arguments, std::string_view
   if (!threads.empty()) flags.threads = static_cast<uint32_t>(std::stoul(threads));
   if (!mib_text.empty()) flags.mib = std::stoull(mib_text);
   return flags;
+}
+
+// Null where there is none, and why is said.
+inline std::unique_ptr<Device> MakeBenchDevice(const BenchFlags& flags) {
+  CpuDeviceOptions options;
+  options.threads = flags.threads;
+  options.isa = flags.isa;
+  auto device = MakeCpuDevice(options);
+  if (device.ok()) return *std::move(device);
+  std::cerr << device.status().message() << "\n";
+  return nullptr;
 }
 
 // The exit code of the program.

@@ -11,14 +11,12 @@
 #include <algorithm>
 #include <cstdint>
 #include <cstring>
-#include <iostream>
 #include <memory>
 #include <random>
 #include <string>
 #include <vector>
 
 #include "engine/hardware_probe.h"
-#include "kernels/cpu_device.h"
 #include "kernels/ops.h"
 #include "tests/bench/bench_flags.h"
 
@@ -41,15 +39,8 @@ class Bench {
  public:
   Bench(const Settings& settings, DType dtype, uint32_t tokens, ActivationFormat format)
       : dtype_(dtype), rows_(settings.rows), tokens_(tokens), format_(format) {
-    CpuDeviceOptions options;
-    options.threads = settings.flags.threads;
-    options.isa = settings.flags.isa;
-    auto device = MakeCpuDevice(options);
-    if (!device.ok()) {
-      std::cerr << device.status().message() << "\n";
-      return;
-    }
-    device_ = *std::move(device);
+    device_ = MakeBenchDevice(settings.flags);
+    if (device_ == nullptr) return;
     stream_ = device_->NewStream();
     matrix_bytes_ = rows_ * RowBytes(dtype, kColumns);
     matrices_ = std::max<uint64_t>(1, settings.flags.mib * kMiB / matrix_bytes_);
@@ -143,12 +134,10 @@ void MatMulBench(benchmark::State& state, const Settings& settings, DType dtype,
 
 // What the memory gives at best.
 void ReadBench(benchmark::State& state, const Settings& settings) {
-  CpuDeviceOptions options;
-  options.threads = settings.flags.threads;
-  const auto device = MakeCpuDevice(options);
-  if (!device.ok()) return state.SkipWithError("no device");
+  const std::unique_ptr<Device> device = MakeBenchDevice(settings.flags);
+  if (device == nullptr) return state.SkipWithError("no device");
   const uint64_t bytes = settings.flags.mib * kMiB;
-  const auto buffer = *(*device)->Allocate(bytes, 64, Touch::kNow);
+  const auto buffer = *device->Allocate(bytes, 64, Touch::kNow);
   double read_bytes = 0, seconds = 0;
   for (auto _ : state) {
     const auto probe =
