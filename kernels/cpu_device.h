@@ -23,6 +23,7 @@
 #include "absl/status/statusor.h"
 #include "kernels/device.h"
 #include "kernels/entry_times.h"
+#include "kernels/work_ranges.h"
 
 namespace weir {
 
@@ -59,6 +60,8 @@ class CpuStream : public Stream {
   // For kernels with phases: returns when every worker of the running kernel has called it as
   // often. Each worker of the team must call it; what any wrote before, all may read after.
   virtual void Barrier() = 0;
+  // For kernels whose items any worker may do: of the kernel that runs.
+  virtual WorkRanges& ranges() = 0;
   // What is enqueued here from now on is timed under this label (CpuDeviceOptions::times), but for
   // copies, notifications and WaitFor. Without times it means nothing.
   virtual void SetLabel(uint32_t label) = 0;

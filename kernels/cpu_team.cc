@@ -45,6 +45,7 @@ Team::Team(const TeamOptions& options, std::unique_ptr<Buffer> scratch)
     : workers_(options.threads),
       ring_(options.queue_capacity),
       scratch_(std::move(scratch)),
+      ranges_(options.threads),
       times_(options.times) {
   const std::vector<HardwareThread> usable = UsableThreads();
   place_ = PlaceTeam(usable, workers_);

@@ -23,6 +23,7 @@
 #include "kernels/device.h"
 #include "kernels/entry_times.h"
 #include "kernels/wait_gate.h"
+#include "kernels/work_ranges.h"
 
 namespace weir {
 
@@ -50,6 +51,7 @@ class Team {
     host_gate_.Wait([&] { return IsComplete(sequence); }, host_spin_ns_);
   }
   void Barrier();
+  WorkRanges& ranges() { return ranges_; }
   uint32_t workers() const { return workers_; }
   // Where memory that all workers share belongs: TeamPlace::nodes.
   const std::vector<uint32_t>& memory_nodes() const { return place_.nodes; }
@@ -82,6 +84,7 @@ class Team {
   int64_t host_spin_ns_;
   std::vector<Entry> ring_;  // entry number n lies at (n - 1) % capacity
   const std::unique_ptr<Buffer> scratch_;
+  WorkRanges ranges_;
   EntryTimes* const times_;  // null: nothing is timed
   std::vector<Worker> threads_;
   std::mutex enqueue_mutex_;
@@ -106,6 +109,7 @@ class TeamStream : public CpuStream {
   uint32_t threads() const final { return team_->workers(); }
   uint8_t* scratch(uint32_t worker) final { return team_->scratch(worker); }
   void Barrier() final { team_->Barrier(); }
+  WorkRanges& ranges() final { return team_->ranges(); }
   void SetLabel(uint32_t label) final { label_ = label; }
   const std::vector<uint32_t>& memory_nodes() const { return team_->memory_nodes(); }
   Event Record() final { return Event{last_.load()}; }

@@ -4,23 +4,20 @@
 #include "kernels/dtype.h"
 #include "kernels/matmul_cpu.h"
 #include "kernels/ops_cpu.h"
+#include "kernels/work_ranges.h"
 
 namespace weir {
 namespace {
 
+// Rows that are decoded together; what workers share out.
 constexpr uint32_t kTileRows = 16;
+constexpr uint32_t kManyTokens = 16;
 
-// A worker's rows: whole tiles, as equal as they come.
-struct RowRange {
-  uint32_t begin;
-  uint32_t end;
-};
-RowRange RowsOf(uint32_t rows, uint32_t worker, uint32_t workers) {
-  const uint64_t tiles = CeilDiv(rows, kTileRows);
-  const uint64_t begin = tiles * worker / workers * kTileRows;
-  const uint64_t end = tiles * (worker + 1) / workers * kTileRows;
-  return {static_cast<uint32_t>(std::min<uint64_t>(begin, rows)),
-          static_cast<uint32_t>(std::min<uint64_t>(end, rows))};
+// With many tokens a portion takes long enough, and more tiles at once would only leave others
+// waiting at the end; but a few of them share their reads of the activations.
+WorkPortion TilesAtOnce(uint32_t tokens) {
+  if (tokens < kManyTokens) return {};
+  return {.least = 2, .most = 8};
 }
 
 }  // namespace
@@ -32,11 +29,16 @@ void MatMulCpu(CpuStream& stream, const MatMulArgs& args) {
   WEIR_CHECK(args.columns % GetDTypeInfo(args.dtype).block_elements == 0);
   WEIR_CHECK(args.quantized == nullptr || UsesQuantizedActivations(args.dtype));
   WEIR_CHECK(args.output_stride >= args.rows || args.tokens <= 1);
-  stream.Launch([args](uint32_t worker, uint32_t workers, CpuStream& cpu) {
-    const RowRange rows = RowsOf(args.rows, worker, workers);
-    if (rows.begin == rows.end) return;
+  stream.Launch([args](uint32_t worker, uint32_t, CpuStream& cpu) {
     const auto multiply = args.quantized != nullptr ? &MultiplyQuantizedRows : &MultiplyFloatRows;
-    multiply(args, rows.begin, rows.end, cpu.scratch(worker));
+    const WorkPortion portion = TilesAtOnce(args.tokens);
+    WorkRanges& ranges = cpu.ranges();
+    ranges.Begin(worker, static_cast<uint32_t>(CeilDiv(args.rows, kTileRows)));
+    WorkRange tiles;
+    while (ranges.Take(worker, portion, &tiles)) {
+      multiply(args, tiles.begin * kTileRows, std::min(args.rows, tiles.end * kTileRows),
+               cpu.scratch(worker));
+    }
   });
 }
 
