@@ -3,6 +3,12 @@
 #include "io/base.h"
 
 namespace weir {
+namespace {
+
+// From so many on a step of some MiB takes the CPU some ten milliseconds.
+constexpr uint32_t kLongPassTokens = 128;
+
+}  // namespace
 
 PassRunner::PassRunner(const Options& options) : options_(options) {
   if (options.graphs && options.compute->has_graphs()) graphs_.emplace(options.compute);
@@ -38,6 +44,10 @@ void PassRunner::EnqueueStep(StepId step, ComputeDevice device) {
                  [this] { EnqueueAll(); });
   }
   if (step == LastStep()) FinishPass(device);
+}
+
+bool PassRunner::HasLongSteps() const {
+  return !has_accelerator() && input_.tokens >= kLongPassTokens;
 }
 
 void PassRunner::EnqueueAll() {

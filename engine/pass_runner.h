@@ -58,6 +58,7 @@ class PassRunner final : public StepRunner, public PassObserver {
   const int32_t* top_ids() const;
 
   void EnqueueStep(StepId step, ComputeDevice device) override;
+  bool HasLongSteps() const override;
   void OnStepsDone(uint32_t done, uint32_t total) override;
 
  private:

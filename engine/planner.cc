@@ -113,9 +113,10 @@ uint32_t ChooseChunk(const Model& model, const PlannerOptions& options, const Ru
   return chunk;
 }
 
-// Copies need size, and a pass that copies nothing few launches; but blocks are what rings have
-// slots for: what is read from disk at every pass waits in a slot for its copy, so that many small
-// ones keep the disk busier. Without an accelerator the disk alone decides.
+// For weights of which some are brought at every pass, at least without an accelerator: with one
+// they may all stay. Copies need size, and a pass that copies nothing few launches; but blocks are
+// what rings have slots for: what is read from disk at every pass waits in a slot for its copy, so
+// that many small ones keep the disk busier. Without an accelerator the disk alone decides.
 uint64_t ChooseBlockBytes(const Model& model, const PlannerOptions& options) {
   if (options.block_bytes != 0) return options.block_bytes;
   const uint64_t weights = model.index.tensor_bytes();
@@ -255,6 +256,39 @@ absl::StatusOr<ModelPlan> UseSavedPlan(const Model& model, const PlannerOptions&
   return made;
 }
 
+// Whether to try for a CPU that reads nothing once it has everything. Then larger blocks cost
+// nothing, and fewer of them leave workers waiting for one another less often
+// (docs/performance.md).
+bool MayAllStay(const Model& model, const PlannerOptions& options) {
+  if (options.block_bytes != 0 || options.accelerator.is_used()) return false;
+  if (options.resident_share.has_value()) return *options.resident_share >= 1;
+  return *options.dram_bytes >= model.index.tensor_bytes();
+}
+
+// In blocks of the shape's size, or of smaller ones where the smallest ring would not fit
+// otherwise.
+absl::StatusOr<ModelPlan> CutAndPlan(const Model& model, const PlannerOptions& options,
+                                     RunShape shape) {
+  ModelPlan made;
+  PlanOptions plan_options = OptionsFor(model, options, shape);
+  while (true) {
+    made.transformer =
+        std::make_unique<Transformer>(model, CutFor(model, shape.block_bytes, options.activations));
+    plan_options.shape = shape;
+    const bool fits = Fits(made.transformer->program(), options, plan_options);
+    if (fits || shape.block_bytes <= kMinBlockBytes) break;
+    shape.block_bytes = std::max(kMinBlockBytes, shape.block_bytes / 2);
+  }
+  absl::StatusOr<Plan> plan = MakePlanFor(made.transformer->program(), options, plan_options);
+  if (!plan.ok()) {
+    return absl::Status(plan.status().code(),
+                        absl::StrCat(model.path, ": ", plan.status().message()));
+  }
+  made.plan = *std::move(plan);
+  made.options = plan_options;
+  return made;
+}
+
 }  // namespace
 
 uint64_t RingBytes(double disk_bytes_per_s) {
@@ -283,24 +317,13 @@ absl::StatusOr<ModelPlan> PlanModel(const Model& model, const PlannerOptions& op
   shape.logit_rows = options.logit_rows;
   shape.block_bytes = ChooseBlockBytes(model, options);
 
-  ModelPlan made;
-  PlanOptions plan_options = OptionsFor(model, options, shape);
-  while (true) {
-    made.transformer =
-        std::make_unique<Transformer>(model, CutFor(model, shape.block_bytes, options.activations));
-    plan_options.shape = shape;
-    const bool fits = Fits(made.transformer->program(), options, plan_options);
-    if (fits || shape.block_bytes <= kMinBlockBytes) break;
-    shape.block_bytes = std::max(kMinBlockBytes, shape.block_bytes / 2);
+  if (MayAllStay(model, options)) {
+    RunShape whole = shape;
+    whole.block_bytes = kMaxResidentBlockBytes;
+    absl::StatusOr<ModelPlan> made = CutAndPlan(model, options, whole);
+    if (made.ok() && made->plan.slots == 0) return made;
   }
-  absl::StatusOr<Plan> plan = MakePlanFor(made.transformer->program(), options, plan_options);
-  if (!plan.ok()) {
-    return absl::Status(plan.status().code(),
-                        absl::StrCat(model.path, ": ", plan.status().message()));
-  }
-  made.plan = *std::move(plan);
-  made.options = plan_options;
-  return made;
+  return CutAndPlan(model, options, shape);
 }
 
 void ChooseInPlace(const Ceilings& ceilings, ModelPlan* plan) {

@@ -14,8 +14,9 @@ constexpr int64_t kPollNs = 50'000'000;
 // Bytes wanted in flight; with blocks of a few MiB this is a handful of transfers.
 constexpr uint32_t kMinTransfers = 8;
 
-constexpr uint32_t kMaxSteps = 32;    // enqueued; a step may take long on the CPU, and
-constexpr uint32_t kManySteps = 512;  // microseconds on a GPU
+constexpr uint32_t kMaxSteps = 32;    // enqueued; on the CPU, and
+constexpr uint32_t kManySteps = 512;  // on a GPU, where a step takes microseconds
+constexpr uint32_t kMaxLongSteps = 4;
 constexpr uint32_t kMaxCopies = 64;
 
 size_t MostSegments(const Program& program) {
@@ -90,6 +91,10 @@ void RealMachine::MakeCopyMemory() {
 void RealMachine::SetRows(absl::Span<const RowRead> rows) {
   WEIR_CHECK(rows.size() <= options_.max_rows);
   rows_.assign(rows.begin(), rows.end());
+}
+
+uint32_t RealMachine::max_steps() const {
+  return options_.runner->HasLongSteps() ? kMaxLongSteps : max_steps_;
 }
 
 void RealMachine::Start(const Transfer& transfer) {
@@ -185,7 +190,8 @@ void RealMachine::Run(StepId step, ComputeDevice device) {
   const int64_t begin_ns = clock_.NowNs();
   if (device == ComputeDevice::kAccelerator) WaitForCopies(step);
   options_.runner->EnqueueStep(step, device);
-  const bool wakes = FreesSlot(step, device);
+  // With few enqueued the next must follow each that is done.
+  const bool wakes = FreesSlot(step, device) || options_.runner->HasLongSteps();
   if (device == ComputeDevice::kCpu) {
     cpu_steps_.Push(step, wakes, begin_ns);
   } else {

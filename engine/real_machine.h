@@ -27,6 +27,9 @@ class StepRunner {
   virtual ~StepRunner() = default;
   // On the streams of that device; with an accelerator a step of the CPU may use both.
   virtual void EnqueueStep(StepId step, ComputeDevice device) = 0;
+  // Whether a step of this pass takes the CPU many milliseconds. Then few are enqueued ahead: what
+  // is enqueued runs to its end even if the pass is cancelled.
+  virtual bool HasLongSteps() const { return false; }
 };
 
 // One embedding row to gather: where it is on disk and where it goes.
@@ -69,7 +72,7 @@ class RealMachine final : public Machine {
   explicit RealMachine(const RealMachineOptions& options);
 
   uint32_t max_transfers() const override { return max_transfers_; }
-  uint32_t max_steps() const override { return max_steps_; }
+  uint32_t max_steps() const override;
   uint32_t max_copies() const override { return max_copies_; }
   void Start(const Transfer& transfer) override;
   void StartCopy(const Copy& copy) override;

@@ -75,6 +75,28 @@ TEST(Planner, ResidentShareIsReachedToWithinABlock) {
   }
 }
 
+// Large blocks are for those that are read once; what streams is cut for the disk.
+TEST(Planner, BlocksAreWholeMatricesWhereAllStays) {
+  const std::unique_ptr<Model> model = LoadTiny();
+  ASSERT_NE(model, nullptr);
+  const auto blocks_of = [&](const PlannerOptions& options) {
+    const auto made = PlanModel(*model, options);
+    EXPECT_TRUE(made.ok()) << made.status();
+    return made.ok() ? made->transformer->program().blocks.size() : 0;
+  };
+  PlannerOptions all, most;
+  all.resident_share = 1.0;
+  most.resident_share = 0.9;
+  EXPECT_LT(blocks_of(all), blocks_of(most));
+  EXPECT_EQ(blocks_of(WithBudget(kGiB)), blocks_of(all));
+  // The weights fit, what else a run needs does not.
+  const PlannerOptions scarce = WithBudget(model->index.tensor_bytes() + 64 * kKiB);
+  EXPECT_EQ(blocks_of(scarce), blocks_of(most));
+  PlannerOptions chosen = all;
+  chosen.block_bytes = 128 * kKiB;
+  EXPECT_EQ(blocks_of(chosen), blocks_of(most));
+}
+
 TEST(Planner, WhatTheUserAskedForIsKept) {
   const std::unique_ptr<Model> model = LoadTiny();
   ASSERT_NE(model, nullptr);
