@@ -65,9 +65,14 @@ HWY_INLINE Vf ByteToFloat(Vi v) {
   if constexpr (kByte > 0) v = hn::ShiftRight<8 * kByte>(v);
   return hn::ConvertTo(Df(), hn::And(v, hn::Set(Di(), 0xFF)));
 }
+// The same, signed.
+template <int kByte>
+HWY_INLINE Vi SignedByte(Vi v) {
+  return hn::ShiftRight<24>(hn::ShiftLeft<24 - 8 * kByte>(v));
+}
 template <int kByte>
 HWY_INLINE Vf SignedByteToFloat(Vi v) {
-  return hn::ConvertTo(Df(), hn::ShiftRight<24>(hn::ShiftLeft<24 - 8 * kByte>(v)));
+  return hn::ConvertTo(Df(), SignedByte<kByte>(v));
 }
 
 // Word `word` (four columns) of the rows from `first_row` on.
@@ -297,6 +302,31 @@ inline void BuildQ6_K(TileSource& from, uint32_t count, const TileBuffers& tile)
           StoreWord(tile, word + 16 + j, r, hn::Or(HighNibbles(low[j]), UpperTwoBits<2>(bits)));
           StoreWord(tile, word + 24 + j, r, hn::Or(HighNibbles(low32[j]), UpperTwoBits<3>(bits)));
         }
+      }
+    }
+  }
+}
+
+// The integer scales of groups, [16 * count][16], and the blocks' of each 32 columns, [8 *
+// count][16].
+inline void SplitScalesQ6_K(const TileSource& from, uint32_t count, int32_t* integers,
+                            float* scales) {
+  for (uint32_t b = 0; b < count; ++b) {
+    const uint64_t at = uint64_t{b} * sizeof(BlockQ6_K);
+    for (uint32_t r = 0; r < 16; r += kLanes) {
+      Vi tail[4], four[4];
+      const uint8_t* const* rows = from.rows + r;
+      const uint64_t scales_at = at + offsetof(BlockQ6_K, scales);
+      LoadRows([&](uint32_t i) HWY_ATTR { return rows[i] + at + sizeof(BlockQ6_K) - 16; }, tail);
+      LoadRows([&](uint32_t i) HWY_ATTR { return rows[i] + scales_at; }, four);
+      const Vf d = HighHalves(tail[3]);
+      for (uint32_t i = 0; i < 8; ++i) hn::Store(d, Df(), scales + 16 * (8 * b + i) + r);
+      for (uint32_t i = 0; i < 4; ++i) {
+        int32_t* const to = integers + 16 * (16 * b + 4 * i) + r;
+        hn::Store(SignedByte<0>(four[i]), Di(), to);
+        hn::Store(SignedByte<1>(four[i]), Di(), to + 16);
+        hn::Store(SignedByte<2>(four[i]), Di(), to + 32);
+        hn::Store(SignedByte<3>(four[i]), Di(), to + 48);
       }
     }
   }

@@ -1,4 +1,4 @@
-// What products of rows with one token are made of, whatever the format: reading kLanes rows,
+// What products of rows with a few tokens are made of, whatever the format: reading kLanes rows,
 // multiplying words of them, adding up groups. How values, scales and offsets come out of the rows
 // is as in kernels/build_tile-inl.h.
 #if defined(WEIR_KERNELS_DOT_WORDS_INL_H_) == defined(HWY_TARGET_TOGGLE)
@@ -67,13 +67,17 @@ class RowsReader {
   const uint8_t* ahead_;
 };
 
-// A group's exact integer products, of each plane. Where products of bytes are added up in 16 bits
-// and a whole group fits, they stay so until WholeDots.
+// A group's exact integer products with each token, of each plane. Where products of bytes are
+// added up in 16 bits and a whole group fits, they stay so until WholeDot.
+template <int kTokens>
 struct PlaneDots {
-  Vi high;
-  Vi low;
+  Vi high[kTokens];
+  Vi low[kTokens];
 };
-HWY_INLINE PlaneDots NoDots() { return {hn::Zero(Di()), hn::Zero(Di())}; }
+template <int kTokens>
+HWY_INLINE void Clear(PlaneDots<kTokens>* dots) {
+  for (int t = 0; t < kTokens; ++t) dots->high[t] = dots->low[t] = hn::Zero(Di());
+}
 
 template <DType kDType>
 constexpr bool StaysNarrow() {
@@ -95,50 +99,73 @@ WEIR_TILE_ATTRIBUTE HWY_INLINE Vi AddProducts(Vi sum, Vi values, Vi q) {
 }
 
 // `values` are columns `column` to `column` + 3 of the rows.
-template <DType kDType, int kPlanes>
-WEIR_TILE_ATTRIBUTE HWY_INLINE void AddWord(const TokensView& token, uint32_t column, Vi values,
-                                            PlaneDots& dots) {
-  dots.high = AddProducts<kDType>(dots.high, values, BroadcastBytes4(token.values + column));
-  if constexpr (kPlanes == 2) {
-    dots.low = AddProducts<kDType>(dots.low, values, BroadcastBytes4(token.low_values + column));
+template <DType kDType, int kPlanes, int kTokens>
+WEIR_TILE_ATTRIBUTE HWY_INLINE void AddWord(const TokensView& tokens, uint32_t column, Vi values,
+                                            PlaneDots<kTokens>& dots) {
+  for (int t = 0; t < kTokens; ++t) {
+    const uint64_t at = t * tokens.stride_bytes + column;
+    dots.high[t] = AddProducts<kDType>(dots.high[t], values, BroadcastBytes4(tokens.values + at));
+    if constexpr (kPlanes == 2) {
+      const Vi q = BroadcastBytes4(tokens.low_values + at);
+      dots.low[t] = AddProducts<kDType>(dots.low[t], values, q);
+    }
   }
 }
 
 template <DType kDType, int kPlanes>
-HWY_INLINE Vi WholeDots(PlaneDots dots) {
+HWY_INLINE Vi WholeDot(Vi high, Vi low) {
 #if HWY_TARGET != HWY_AVX3_DL
-  if constexpr (StaysNarrow<kDType>()) dots = {WidenPairs(dots.high), WidenPairs(dots.low)};
+  if constexpr (StaysNarrow<kDType>()) {
+    high = WidenPairs(high);
+    low = WidenPairs(low);
+  }
 #endif
-  if constexpr (kPlanes == 1) return dots.high;
-  return hn::Add(TimesPlaneBase(dots.high), dots.low);
+  if constexpr (kPlanes == 1) return high;
+  return hn::Add(TimesPlaneBase(high), low);
 }
 
-// total += group `group` of kDType.
-template <DType kDType>
-HWY_INLINE void AddGroup(const TokensView& token, uint32_t group, Vi dots, Vf scale, Vf offset,
-                         Vf& total) {
+// Of token t: (u - zero) . q of group `group`.
+template <DType kDType, int kPlanes>
+HWY_INLINE Vi GroupDot(const TokensView& tokens, int t, uint32_t group, Vi high, Vi low) {
   constexpr GroupForm kForm = GroupFormOf(kDType);
+  const Vi dot = WholeDot<kDType, kPlanes>(high, low);
+  if constexpr (kForm.zero_shift == 0 || IsSigned<kForm.max_value>()) return dot;
+  const Vi sum = hn::Set(Di(), Advance(tokens.negative_sums, t * tokens.stride_bytes)[group]);
+  return hn::Add(dot, hn::ShiftLeft<kForm.zero_shift>(sum));
+}
+
+// The scale of the activations that group `group` is multiplied by.
+template <DType kDType>
+HWY_INLINE Vf TokenScale(const TokensView& tokens, int t, uint32_t group) {
+  const float* const scales = Advance(tokens.scales, t * tokens.stride_bytes);
+  return hn::Set(Df(), scales[group * GroupFormOf(kDType).group_elements / 32]);
+}
+
+// totals += group `group` of kDType.
+template <DType kDType, int kPlanes, int kTokens>
+HWY_INLINE void AddGroup(const TokensView& tokens, uint32_t group, const PlaneDots<kTokens>& dots,
+                         Vf scale, Vf offset, Vf* HWY_RESTRICT totals) {
   const Df d;
-  if constexpr (kForm.zero_shift != 0 && !IsSigned<kForm.max_value>()) {
-    const Vi sum = hn::Set(Di(), token.negative_sums[group]);
-    dots = hn::Add(dots, hn::ShiftLeft<kForm.zero_shift>(sum));
-  }
-  const Vf factor = hn::Mul(scale, hn::Set(d, token.scales[group * kForm.group_elements / 32]));
-  total = hn::MulAdd(hn::ConvertTo(d, dots), factor, total);
-  if constexpr (kForm.has_offset) {
-    total = hn::MulAdd(offset, hn::Set(d, token.scaled_sums[group]), total);
+  for (int t = 0; t < kTokens; ++t) {
+    const Vi dot = GroupDot<kDType, kPlanes>(tokens, t, group, dots.high[t], dots.low[t]);
+    const Vf factor = hn::Mul(scale, TokenScale<kDType>(tokens, t, group));
+    totals[t] = hn::MulAdd(hn::ConvertTo(d, dot), factor, totals[t]);
+    if constexpr (GroupFormOf(kDType).has_offset) {
+      const float sum = Advance(tokens.scaled_sums, t * tokens.stride_bytes)[group];
+      totals[t] = hn::MulAdd(offset, hn::Set(d, sum), totals[t]);
+    }
   }
 }
 
 // Four words of nibbles: the low ones are columns from `column` on, the high ones from
 // `high_column` on.
-template <DType kDType, int kPlanes>
-WEIR_TILE_ATTRIBUTE HWY_INLINE void AddNibbles(const TokensView& token, uint32_t column,
+template <DType kDType, int kPlanes, int kTokens>
+WEIR_TILE_ATTRIBUTE HWY_INLINE void AddNibbles(const TokensView& tokens, uint32_t column,
                                                uint32_t high_column, const Vi* words,
-                                               PlaneDots& low, PlaneDots& high) {
+                                               PlaneDots<kTokens>& low, PlaneDots<kTokens>& high) {
   for (uint32_t i = 0; i < 4; ++i) {
-    AddWord<kDType, kPlanes>(token, column + 4 * i, LowNibbles(words[i]), low);
-    AddWord<kDType, kPlanes>(token, high_column + 4 * i, HighNibbles(words[i]), high);
+    AddWord<kDType, kPlanes>(tokens, column + 4 * i, LowNibbles(words[i]), low);
+    AddWord<kDType, kPlanes>(tokens, high_column + 4 * i, HighNibbles(words[i]), high);
   }
 }
 

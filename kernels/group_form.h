@@ -58,6 +58,11 @@ constexpr GroupForm GroupFormOf(DType dtype) {
   return {0, 0, false, 0};  // a float format: no groups
 }
 
+// Whether products with 16-bit activations multiply a group's integer product by the integer scale
+// that the format gives the group, and only then by the block's: `scale` above is the product of the
+// two. Saves a conversion and a multiplication where groups are short; the integers stay below 2^31.
+constexpr bool HasIntegerScales(DType dtype) { return dtype == DType::kQ6_K; }
+
 }  // namespace weir
 
 #endif  // WEIR_KERNELS_GROUP_FORM_H_

@@ -14,7 +14,9 @@ namespace weir {
 //   sum = 0;  for g ascending: sum = fma(float(dot(g)), s * a, sum)
 //             and, in formats with offsets,  sum = fma(o, a * float(sum of q in g), sum)
 //   output = (sum + bias) [+ output]
-// so every instruction set, T and cut of the weight gives the same bits. Rows [begin, end).
+// With 16-bit activations and a format whose groups have integer scales c of their own
+// (HasIntegerScales), dot(g) is multiplied by c first, and s is the block's scale alone.
+// So every instruction set, T and cut of the weight gives the same bits. Rows [begin, end).
 // `scratch`: CpuStream::kScratchBytes.
 void MultiplyQuantizedRows(const MatMulArgs& args, uint32_t begin, uint32_t end, uint8_t* scratch);
 

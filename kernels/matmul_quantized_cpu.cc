@@ -1,5 +1,7 @@
-// Block formats times quantised activations. A worker decodes 16 rows of some columns once into a
-// tile and multiplies it with every token.
+// Block formats times quantised activations. For many tokens a worker decodes 16 rows of some
+// columns once into a tile and multiplies it with every token, by words where the activations have
+// 16 bits (kernels/wide_tile-inl.h) and by bytes otherwise; for few it multiplies rows as it
+// decodes them.
 #ifndef HWY_WANT_AVX3_DL
 #define HWY_WANT_AVX3_DL
 #endif
@@ -19,6 +21,7 @@
 #include "kernels/quantized_activations.h"
 #include "kernels/targets.h"
 #include "kernels/unpack-inl.h"
+#include "kernels/wide_tile-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace weir {
@@ -34,7 +37,7 @@ constexpr uint32_t kTileGroups = kTileColumns / 16;
 // a column range, so that its activations are read from near memory more than once.
 constexpr uint32_t kSumTiles = 8;
 constexpr uint32_t kSumTokens = 256;
-constexpr uint32_t kManyTokens = 16;
+constexpr uint32_t kManyTokens = kWordTokens;
 
 struct Scratch {
   alignas(64) uint8_t row_values[kTileRows][kTileColumns];
@@ -44,36 +47,61 @@ struct Scratch {
     alignas(64) uint8_t values[kTileColumns * kTileRows];
     alignas(64) float scales[kTileGroups * kTileRows];
     alignas(64) float offsets[kTileGroups * kTileRows];
+    alignas(64) int16_t words[kTileColumns * kTileRows];
+    alignas(64) int32_t integer_scales[kTileGroups * kTileRows];
   };
-  Tile tiles[2];
+  Tile tiles[2];  // kMaxWideTiles at most
   alignas(64) float sums[kSumTiles][kSumTokens][kTileRows];
 };
 static_assert(sizeof(Scratch) <= CpuStream::kScratchBytes);
 
+// The functions of one format, by numbers of tokens: 1, 2, 4, 8.
 using MultiplyFn = void (*)(const TileView&, const TokensView&, float*);
-using MultiplyPairFn = void (*)(const TileView*, const TokensView&, float*, float*);
+using WidenFn = void (*)(const uint8_t* values, uint32_t columns, const int32_t* integer_scales,
+                         int16_t* to);
+using MultiplyWideFn = void (*)(const WideTile*, const WideTokens&, uint32_t columns,
+                                float* const* sums);
 constexpr uint32_t kMaxTileTokens = HWY_TARGET == HWY_AVX3_DL ? 8 : 4;
+constexpr uint32_t kMaxWideTokens = 4;
+constexpr uint32_t kMaxWideTiles = HWY_TARGET == HWY_AVX2 ? 1 : 2;  // sums in registers
+constexpr uint32_t kMaxRowTokens = 4;
 
-struct TileKernels {
-  MultiplyFn multiply[4];        // 1, 2, 4, 8 tokens
-  MultiplyPairFn multiply_pair;  // or null
+struct FormatKernels {
+  DotRowsFn dot_rows[3];  // or null
+  MultiplyFn multiply[4];
+  WidenFn widen;                                   // with 16 bits
+  MultiplyWideFn multiply_wide[kMaxWideTiles][3];  // of one tile and of two
 };
+
 template <DType kDType, int kPlanes>
-TileKernels KernelsOf() {
+FormatKernels KernelsOf() {
   constexpr GroupForm f = GroupFormOf(kDType);
   constexpr uint32_t kGroup = f.group_elements, kMax = f.max_value;
-  MultiplyPairFn pair = nullptr;
-#if HWY_TARGET == HWY_AVX3_DL
-  if constexpr (kPlanes == 2) pair = &MultiplyTilePair<kGroup, f.zero_shift, f.has_offset>;
-#endif
-  return {{&MultiplyTile<kGroup, f.zero_shift, f.has_offset, kMax, kPlanes, 1>,
-           &MultiplyTile<kGroup, f.zero_shift, f.has_offset, kMax, kPlanes, 2>,
-           &MultiplyTile<kGroup, f.zero_shift, f.has_offset, kMax, kPlanes, 4>,
-           &MultiplyTile<kGroup, f.zero_shift, f.has_offset, kMax, kPlanes, kMaxTileTokens>},
-          pair};
+  FormatKernels kernels = {
+      {GetDotRows<kPlanes, 1>(kDType), GetDotRows<kPlanes, 2>(kDType),
+       GetDotRows<kPlanes, 4>(kDType)},
+      {&MultiplyTile<kGroup, f.zero_shift, f.has_offset, kMax, kPlanes, 1>,
+       &MultiplyTile<kGroup, f.zero_shift, f.has_offset, kMax, kPlanes, 2>,
+       &MultiplyTile<kGroup, f.zero_shift, f.has_offset, kMax, kPlanes, 4>,
+       &MultiplyTile<kGroup, f.zero_shift, f.has_offset, kMax, kPlanes, kMaxTileTokens>},
+      nullptr,
+      {}};
+  if constexpr (kPlanes == 2) {
+    constexpr uint32_t kScale = HasIntegerScales(kDType) ? 32 : kGroup;
+    kernels.widen = &WidenTile<kGroup, f.zero_shift>;
+    kernels.multiply_wide[0][0] = &MultiplyWide<kGroup, kScale, f.has_offset, 1, 1>;
+    kernels.multiply_wide[0][1] = &MultiplyWide<kGroup, kScale, f.has_offset, 1, 2>;
+    kernels.multiply_wide[0][2] = &MultiplyWide<kGroup, kScale, f.has_offset, 1, 4>;
+    if constexpr (kMaxWideTiles == 2) {
+      kernels.multiply_wide[1][0] = &MultiplyWide<kGroup, kScale, f.has_offset, 2, 1>;
+      kernels.multiply_wide[1][1] = &MultiplyWide<kGroup, kScale, f.has_offset, 2, 2>;
+      kernels.multiply_wide[1][2] = &MultiplyWide<kGroup, kScale, f.has_offset, 2, 4>;
+    }
+  }
+  return kernels;
 }
 
-TileKernels GetTileKernels(DType dtype, uint32_t planes) {
+FormatKernels GetKernels(DType dtype, uint32_t planes) {
   switch (dtype) {
 #define WEIR_KERNELS_CASE(name) \
   case DType::k##name:          \
@@ -101,6 +129,12 @@ TileKernels GetTileKernels(DType dtype, uint32_t planes) {
   return {};
 }
 
+// Index of the functions for as many of `left` tokens as go at once, at most `most`.
+int TokensLog2(uint32_t left, uint32_t most) {
+  const uint32_t tokens = std::min(left, most);
+  return tokens >= 8 ? 3 : tokens >= 4 ? 2 : tokens >= 2 ? 1 : 0;
+}
+
 // One call's constants, resolved once.
 struct Product {
   const MatMulArgs& args;
@@ -108,10 +142,10 @@ struct Product {
   GroupForm form;
   QuantizedLayout layout;
   UnpackFn unpack;
-  BuildFn build;       // or null
-  DotRowsFn dot_rows;  // or null
-  TileKernels kernels;
+  BuildFn build;  // or null
+  FormatKernels kernels;
   uint64_t row_bytes;
+  bool holds_words;  // the activations
 };
 
 // `words` words of 16 rows of `stride_bytes`, as [words][16].
@@ -147,10 +181,8 @@ void BuildByRows(const Product& p, const TileSource& from, uint32_t blocks, uint
   }
 }
 
-// Decodes columns [column, column + columns) of `rows` rows from `row` on. Missing rows are the
-// last one again; nobody reads their sums.
-TileView BuildTile(const Product& p, uint32_t row, uint32_t rows, uint32_t column, uint32_t columns,
-                   Scratch& scratch, Scratch::Tile& tile) {
+// Rows from `row` on, at `column`. Missing rows are the last one again; nobody reads their sums.
+TileSource SourceOf(const Product& p, uint32_t row, uint32_t rows, uint32_t column) {
   const uint64_t first_byte = uint64_t{column} / p.info.block_elements * p.info.block_bytes;
   // The rows below are next, in the order in which they lie in memory: this tile's columns ask for
   // the same share of those.
@@ -160,6 +192,12 @@ TileView BuildTile(const Product& p, uint32_t row, uint32_t rows, uint32_t colum
     const uint8_t* weights = p.args.weight + uint64_t{row + std::min(r, rows - 1)} * p.row_bytes;
     source.rows[r] = weights + first_byte;
   }
+  return source;
+}
+
+// Decodes `columns` columns of 16 rows.
+TileView BuildTile(const Product& p, TileSource source, uint32_t columns, Scratch& scratch,
+                   Scratch::Tile& tile) {
   const uint32_t blocks = columns / p.info.block_elements;
   if (p.build != nullptr) {
     p.build(source, blocks, {tile.values, tile.scales, tile.offsets});
@@ -167,6 +205,19 @@ TileView BuildTile(const Product& p, uint32_t row, uint32_t rows, uint32_t colum
     BuildByRows(p, source, blocks, columns, scratch, tile);
   }
   return {tile.values, tile.scales, tile.offsets, columns / p.form.group_elements};
+}
+
+// The same, widened.
+WideTile BuildWideTile(const Product& p, const TileSource& source, uint32_t columns,
+                       Scratch& scratch, Scratch::Tile& tile) {
+  BuildTile(p, source, columns, scratch, tile);
+  const int32_t* integer_scales = nullptr;
+  if (HasIntegerScales(p.args.dtype)) {
+    SplitScalesQ6_K(source, columns / p.info.block_elements, tile.integer_scales, tile.scales);
+    integer_scales = tile.integer_scales;
+  }
+  p.kernels.widen(tile.values, columns, integer_scales, tile.words);
+  return {tile.words, tile.scales, tile.offsets};
 }
 
 TokensView TokensAt(const Product& p, uint32_t token, uint32_t column) {
@@ -185,31 +236,56 @@ TokensView TokensAt(const Product& p, uint32_t token, uint32_t column) {
           stride_bytes};
 }
 
+WideTokens WideTokensAt(const Product& p, uint32_t token, uint32_t column) {
+  const TokensView view = TokensAt(p, token, 0);
+  const uint64_t stride_bytes = view.stride_bytes;
+  const uint8_t* words = p.args.quantized + token * stride_bytes + p.layout.words();
+  return {reinterpret_cast<const int16_t*>(words) + column, stride_bytes / sizeof(int16_t),
+          view.scales + column / 32, view.scaled_sums + column / p.form.group_elements,
+          stride_bytes};
+}
+
+// sums[token][16] += the tile times `tokens` tokens from `token` on.
 void MultiplyTokens(const Product& p, const TileView& tile, uint32_t token, uint32_t tokens,
                     uint32_t column, float (*sums)[kTileRows]) {
   for (uint32_t t = 0; t < tokens;) {
-    const uint32_t left = std::min(tokens - t, kMaxTileTokens);
-    const int log2 = left >= 8 ? 3 : left >= 4 ? 2 : left >= 2 ? 1 : 0;
+    const int log2 = TokensLog2(tokens - t, kMaxTileTokens);
     p.kernels.multiply[log2](tile, TokensAt(p, token + t, column), sums[t]);
     t += 1u << log2;
   }
 }
 
-// One or two tiles times `tokens` tokens from `token` on; sums[i] are tile i's.
-void MultiplyTiles(const Product& p, const TileView* tiles, uint32_t count, uint32_t token,
-                   uint32_t tokens, uint32_t column, float (*sums)[kSumTokens][kTileRows]) {
-  uint32_t done = 0;
-#if HWY_TARGET == HWY_AVX3_DL
-  if (count == 2 && p.kernels.multiply_pair != nullptr) {
-    for (; done + kPairTokens <= tokens; done += kPairTokens) {
-      p.kernels.multiply_pair(tiles, TokensAt(p, token + done, column), sums[0][done],
-                              sums[1][done]);
+// The same of one tile or two; sums[i] are tile i's.
+void MultiplyWideTokens(const Product& p, const WideTile* tiles, uint32_t count, uint32_t token,
+                        uint32_t tokens, uint32_t column, uint32_t columns,
+                        float (*sums)[kSumTokens][kTileRows]) {
+  for (uint32_t t = 0; t < tokens;) {
+    const int log2 = TokensLog2(tokens - t, kMaxWideTokens);
+    float* const to[2] = {sums[0][t], sums[count - 1][t]};
+    p.kernels.multiply_wide[count - 1][log2](tiles, WideTokensAt(p, token + t, column), columns,
+                                             to);
+    t += 1u << log2;
+  }
+}
+
+// Columns [column, column + columns) of up to kMaxWideTiles tiles of rows from `row` on, of which
+// `rows` are left: decodes them and multiplies them with the tokens.
+void MultiplyTiles(const Product& p, uint32_t row, uint32_t rows, uint32_t column, uint32_t columns,
+                   uint32_t token, uint32_t tokens, Scratch& scratch,
+                   float (*sums)[kSumTokens][kTileRows]) {
+  const uint32_t count = rows > kTileRows ? kMaxWideTiles : 1;
+  WideTile wide[kMaxWideTiles];
+  for (uint32_t k = 0; k < count; ++k) {
+    const uint32_t first = k * kTileRows;
+    const TileSource source = SourceOf(p, row + first, std::min(kTileRows, rows - first), column);
+    if (p.holds_words) {
+      wide[k] = BuildWideTile(p, source, columns, scratch, scratch.tiles[k]);
+    } else {
+      const TileView tile = BuildTile(p, source, columns, scratch, scratch.tiles[k]);
+      MultiplyTokens(p, tile, token, tokens, column, sums[k]);
     }
   }
-#endif
-  for (uint32_t i = 0; i < count; ++i) {
-    MultiplyTokens(p, tiles[i], token + done, tokens - done, column, sums[i] + done);
-  }
+  if (p.holds_words) MultiplyWideTokens(p, wide, count, token, tokens, column, columns, sums);
 }
 
 // StoreOutput for rows [row, row + rows) of one tile, whose sums these are.
@@ -238,15 +314,10 @@ void MultiplyPanel(const Product& p, uint32_t row, uint32_t rows, uint32_t token
   }
   for (uint32_t column = 0; column < p.args.columns; column += kTileColumns) {
     const uint32_t columns = std::min(kTileColumns, p.args.columns - column);
-    for (uint32_t i = 0; i < tiles; i += 2) {
-      TileView views[2];
-      const uint32_t count = std::min(2u, tiles - i);
-      for (uint32_t k = 0; k < count; ++k) {
-        const uint32_t first = (i + k) * kTileRows;
-        views[k] = BuildTile(p, row + first, std::min(kTileRows, rows - first), column, columns,
-                             scratch, scratch.tiles[k]);
-      }
-      MultiplyTiles(p, views, count, token, tokens, column, scratch.sums + i);
+    for (uint32_t i = 0; i < tiles; i += kMaxWideTiles) {
+      const uint32_t first = i * kTileRows;
+      MultiplyTiles(p, row + first, rows - first, column, columns, token, tokens, scratch,
+                    scratch.sums + i);
     }
   }
   for (uint32_t t = 0; t < tokens; ++t) {
@@ -258,15 +329,36 @@ void MultiplyPanel(const Product& p, uint32_t row, uint32_t rows, uint32_t token
   }
 }
 
-// kLanes rows, for a single token.
-void MultiplyRowsOnce(const Product& p, uint32_t row) {
+// kLanes rows from number `row` on, `stride_bytes` from one to the next, times all tokens. Stores
+// those in [begin, end).
+void MultiplyRows(const Product& p, uint32_t row, uint64_t stride_bytes, uint32_t begin,
+                  uint32_t end) {
   const uint8_t* const first = p.args.weight + uint64_t{row} * p.row_bytes;
   // The rows below are next, in the order in which they lie in memory.
-  const EvenRows rows = {first, p.row_bytes, first + kTileRows * p.row_bytes};
+  const EvenRows rows = {first, stride_bytes, first + kTileRows * p.row_bytes};
   const auto blocks = static_cast<uint32_t>(p.args.columns / p.info.block_elements);
-  alignas(64) float sums[kLanes];
-  p.dot_rows(rows, blocks, TokensAt(p, 0, 0), sums);
-  for (uint32_t r = 0; r < kLanes; ++r) StoreOutput(p.args, 0, row + r, sums[r]);
+  alignas(64) float sums[kMaxRowTokens * kLanes];
+  for (uint32_t token = 0; token < p.args.tokens;) {
+    const int log2 = TokensLog2(p.args.tokens - token, kMaxRowTokens);
+    p.kernels.dot_rows[log2](rows, blocks, TokensAt(p, token, 0), sums);
+    for (uint32_t t = 0; t < 1u << log2; ++t) {
+      for (uint32_t r = begin; r < end; ++r) {
+        StoreOutput(p.args, token + t, r, sums[t * kLanes + r - row]);
+      }
+    }
+    token += 1u << log2;
+  }
+}
+
+// Rows [begin, end) for few tokens. The last ones are multiplied with some before them, which are
+// not stored again; in a matrix of fewer rows each one with itself.
+void MultiplyFewTokens(const Product& p, uint32_t begin, uint32_t end) {
+  for (; begin + kLanes <= end; begin += kLanes) {
+    MultiplyRows(p, begin, p.row_bytes, begin, begin + kLanes);
+  }
+  if (begin == end) return;
+  if (end >= kLanes) return MultiplyRows(p, end - kLanes, p.row_bytes, begin, end);
+  for (uint32_t row = begin; row < end; ++row) MultiplyRows(p, row, 0, row, row + 1);
 }
 
 #endif  // a supported target
@@ -281,12 +373,12 @@ void QuantizedRows(const MatMulArgs& args, uint32_t begin, uint32_t end, uint8_t
                            QuantizedLayout(args.columns, planes),
                            GetUnpack(args.dtype),
                            GetBuild(args.dtype),
-                           planes == 2 ? GetDotRows<2>(args.dtype) : GetDotRows<1>(args.dtype),
-                           GetTileKernels(args.dtype, planes),
-                           RowBytes(args.dtype, args.columns)};
-  const bool once = args.tokens == 1 && product.dot_rows != nullptr;
-  for (; once && begin + kLanes <= end; begin += kLanes) MultiplyRowsOnce(product, begin);
-  const uint32_t panel_rows = (args.tokens >= kManyTokens ? kSumTiles : 1) * kTileRows;
+                           GetKernels(args.dtype, planes),
+                           RowBytes(args.dtype, args.columns),
+                           HoldsWords(args.quantized_format, args.tokens)};
+  const bool few = args.tokens < kManyTokens;
+  if (few && product.kernels.dot_rows[0] != nullptr) return MultiplyFewTokens(product, begin, end);
+  const uint32_t panel_rows = (few ? 1 : kSumTiles) * kTileRows;
   for (uint32_t token = 0; token < args.tokens; token += kSumTokens) {
     const uint32_t tokens = std::min(kSumTokens, args.tokens - token);
     for (uint32_t row = begin; row < end; row += panel_rows) {

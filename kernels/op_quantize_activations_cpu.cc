@@ -35,6 +35,23 @@ void SplitPlanes(const int32_t* q, int8_t* high, int8_t* low) {
   }
 }
 
+// 32 numbers q as words, the even ones first.
+void StoreWords(const int32_t* q, int16_t* words) {
+  const __m256i low_half = _mm256_set1_epi32(0xFFFF);
+  for (int i = 0; i < 32; i += 16) {
+    const auto* const at = reinterpret_cast<const __m256i*>(q + i);
+    const __m256i a = _mm256_loadu_si256(at), b = _mm256_loadu_si256(at + 1);
+    const __m256i packed = _mm256_permute4x64_epi64(_mm256_packs_epi32(a, b), 0xD8);
+    // Sixteen in order: even ones from the low halves of words, odd ones from the high halves.
+    const __m256i even = _mm256_and_si256(packed, low_half);
+    const __m256i odd = _mm256_srli_epi32(packed, 16);
+    const __m256i both = _mm256_permute4x64_epi64(_mm256_packus_epi32(even, odd), 0xD8);
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(words + i / 2), _mm256_castsi256_si128(both));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(words + 16 + i / 2),
+                     _mm256_extracti128_si256(both, 1));
+  }
+}
+
 // Sum of 16 int32.
 inline int32_t Sum16(const int32_t* q) {
   int32_t sum = 0;
@@ -46,7 +63,7 @@ inline int32_t Sum16(const int32_t* q) {
 // NaN counts as the largest and reaches the output through the scale, as an infinity does. A group
 // whose largest magnitude is below 2^-100 becomes zero: its reciprocal could overflow.
 void QuantizeGroup(const float* input, uint8_t* record, const QuantizedLayout& layout,
-                   uint32_t planes, uint64_t g) {
+                   uint32_t planes, bool holds_words, uint64_t g) {
   const int32_t most = planes == 2 ? kMaxQ16 : kMaxQ8;
   const hn::FixedTag<float, 8> d;
   const hn::FixedTag<int32_t, 8> di;
@@ -71,7 +88,9 @@ void QuantizeGroup(const float* input, uint8_t* record, const QuantizedLayout& l
     const hn::FixedTag<int8_t, 8> d8;
     hn::StoreU(hn::DemoteTo(d8, rounded), d8, values + i);
   }
-  if (planes == 2) {
+  if (holds_words) {
+    StoreWords(q, reinterpret_cast<int16_t*>(record + layout.words()) + 32 * g);
+  } else if (planes == 2) {
     SplitPlanes(q, values, reinterpret_cast<int8_t*>(record + layout.low_values()) + 32 * g);
   }
   const int32_t sums[2] = {Sum16(q), Sum16(q + 16)};
@@ -97,7 +116,8 @@ void QuantizeGroups(const QuantizeActivationsArgs& args, uint64_t begin, uint64_
   for (uint64_t i = begin; i < end; ++i) {
     const uint64_t token = i / groups, g = i % groups;
     QuantizeGroup(args.input + token * args.input_stride + 32 * g,
-                  args.output + token * layout.token_bytes(), layout, planes, g);
+                  args.output + token * layout.token_bytes(), layout, planes,
+                  HoldsWords(args.format, args.tokens), g);
   }
 #else
   (void)args, (void)begin, (void)end;

@@ -22,12 +22,21 @@ constexpr uint32_t PlanesOf(ActivationFormat format) {
   return format == ActivationFormat::kQ16 ? 2 : 1;
 }
 
+// On the CPU, records of so many tokens or more hold 16-bit q as they are: products of many tokens
+// multiply words (kernels/wide_tile-inl.h). Where the planes would be, in lines of 32 columns:
+// int16 [columns / 32][16 even columns, 16 odd ones].
+inline constexpr uint32_t kWordTokens = 16;
+constexpr bool HoldsWords(ActivationFormat format, uint32_t tokens) {
+  return format == ActivationFormat::kQ16 && tokens >= kWordTokens;
+}
+
 // Byte offsets inside one token's record. `columns` is a multiple of 32.
 class QuantizedLayout {
  public:
   constexpr QuantizedLayout(uint64_t columns, uint32_t planes)
       : columns_(columns), planes_(planes) {}
 
+  constexpr uint64_t words() const { return 0; }
   constexpr uint64_t values() const { return 0; }  // int8 [columns]: q, or high
   constexpr uint64_t low_values() const { return AlignUp(columns_, 64); }  // with 2 planes
   constexpr uint64_t scales() const {                                      // float [columns / 32]

@@ -84,8 +84,9 @@ ReferenceParts SuperParts(DType dtype, const uint8_t* b, uint64_t i) {
       const uint8_t byte = b[i / 128 * 64 + i % 64];
       const int low = i % 128 < 64 ? byte & 15 : byte >> 4;
       const int high = (b[128 + i / 128 * 32 + i % 32] >> (2 * (i / 32 % 4))) & 3;
-      const float scale = static_cast<float>(static_cast<int8_t>(b[192 + i / 16]));
-      return {Half(b + 208) * scale, (low | (high << 4)) - 32, 0, false};
+      const auto scale = static_cast<int8_t>(b[192 + i / 16]);
+      const float d = Half(b + 208);
+      return {d * static_cast<float>(scale), (low | (high << 4)) - 32, 0, false, d, scale};
     }
     case DType::kIQ4_XS: {
       const uint64_t g = i / 32;
@@ -223,6 +224,7 @@ std::vector<float> RandomActivations(uint64_t count, uint64_t seed) {
 ReferenceQuantized ReferenceQuantize(const float* input, uint64_t columns, int most) {
   const auto most_float = static_cast<float>(most);
   ReferenceQuantized result;
+  result.most = most;
   for (uint64_t g = 0; g < columns / 32; ++g) {
     float largest = 0;
     for (uint64_t i = 0; i < 32; ++i) largest = std::max(largest, std::fabs(input[32 * g + i]));
@@ -247,7 +249,9 @@ float ReferenceQuantizedDot(const ReferenceParts* parts, uint32_t group,
     }
     const ReferenceParts& shared = parts[first];
     const float a = input.scales[first / 32];
-    sum = std::fma(static_cast<float>(dot), shared.scale * a, sum);
+    const bool splits = shared.block_scale != 0 && input.most > 127;
+    if (splits) dot *= shared.group_scale;
+    sum = std::fma(static_cast<float>(dot), (splits ? shared.block_scale : shared.scale) * a, sum);
     if (shared.has_offset) sum = std::fma(shared.offset, a * static_cast<float>(total), sum);
   }
   return sum;

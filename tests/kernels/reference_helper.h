@@ -19,6 +19,9 @@ struct ReferenceParts {
   int integer;
   float offset;  // 0 in formats without
   bool has_offset;
+  // scale = block_scale * group_scale in formats whose products in 16 bits take them apart.
+  float block_scale = 0;
+  int group_scale = 0;
 };
 ReferenceParts ReferencePartsOf(DType dtype, const uint8_t* row, uint64_t index);
 
@@ -41,6 +44,7 @@ std::vector<float> RandomActivations(uint64_t count, uint64_t seed);
 struct ReferenceQuantized {
   std::vector<int> values;    // [columns]
   std::vector<float> scales;  // [columns / 32]
+  int most = 0;               // as it was given
 };
 ReferenceQuantized ReferenceQuantize(const float* input, uint64_t columns, int most);
 
