@@ -40,14 +40,14 @@ class RowsReader {
   }
   // Four words from byte `at` of the block on; words[i] holds word i of every row.
   HWY_INLINE void Load(uint64_t at, Vi* HWY_RESTRICT words) {
-    AskAhead(16 * kLanes);
+    AskAhead();
     LoadRows([&](uint32_t r) HWY_ATTR { return quads_[r / 4] + r % 4 * stride_ + at; }, words);
   }
   // Eight.
   HWY_INLINE void LoadLong(uint64_t at, Vi* HWY_RESTRICT words) {
-    AskAhead(16 * kLanes);
+    AskAhead();
     LoadLongRows([&](uint32_t r) HWY_ATTR { return quads_[r / 4] + r % 4 * stride_ + at; }, words);
-    AskAhead(16 * kLanes);
+    AskAhead();
   }
   HWY_INLINE void Next(uint64_t block_bytes) {
     for (const uint8_t*& quad : quads_) quad += block_bytes;
@@ -55,12 +55,13 @@ class RowsReader {
 
  private:
   static constexpr uint32_t kQuads = kLanes / 4;
-  // From two places, half of the rows apart: the cores' own prefetchers follow a sequence within a
-  // page, and two at once keep more reads under way.
-  HWY_INLINE void AskAhead(uint64_t bytes) {
-    PrefetchBytes(ahead_, bytes / 2);
-    PrefetchBytes(ahead_ + kLanes / 2 * stride_, bytes / 2);
-    ahead_ += bytes / 2;
+  // As many bytes as four words of the rows, a line from every fourth row: the cores' own
+  // prefetchers follow a sequence within a page, and several at once keep more reads under way.
+  HWY_INLINE void AskAhead() {
+    static_assert(16 * kLanes == 64 * kQuads);
+    for (uint32_t i = 0; i < kQuads; ++i) PrefetchBytes(ahead_ + 4 * i * stride_, 64);
+    ahead_ += 64;
+    KeepPace();
   }
   const uint8_t* quads_[kQuads];
   const uint64_t stride_;
