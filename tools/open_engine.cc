@@ -42,10 +42,8 @@ absl::StatusOr<EngineOptions> EngineOptionsFrom(const Model& model, const Planne
   engine_options.read_depth = disk.depth;
   engine_options.threads = ThreadsFrom(options);
   engine_options.isa = options.isa;
-  if (run.has_accelerator()) {
-    engine_options.accelerator = run.device.accelerator;
-    engine_options.top_logits = run.top_logits;
-  }
+  if (run.has_accelerator()) engine_options.accelerator = run.device.accelerator;
+  engine_options.top_logits = run.top_logits;
   engine_options.profile = run.profile;
   engine_options.cancel = &InterruptFlag();
   if (!options.trace_path.empty()) engine_options.trace_records = kTraceRecords;
