@@ -27,8 +27,7 @@ struct PlannedRun {
   ContextNeeds needs;
   ChosenDevice device;
   ModelPlan made;
-  // Of each row an accelerator sends so many of the largest logits to the host
-  // (Sampler::candidates); 0: all.
+  // Of each row the host takes so many of the largest logits (Sampler::candidates); 0: all.
   uint32_t top_logits = 0;
   // For EngineOptions::profile: null, or of who asked for it.
   OpProfile* profile = nullptr;
