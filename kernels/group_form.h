@@ -59,8 +59,9 @@ constexpr GroupForm GroupFormOf(DType dtype) {
 }
 
 // Whether products with 16-bit activations multiply a group's integer product by the integer scale
-// that the format gives the group, and only then by the block's: `scale` above is the product of the
-// two. Saves a conversion and a multiplication where groups are short; the integers stay below 2^31.
+// that the format gives the group, and only then by the block's: `scale` above is the product of
+// the two. Saves a conversion and a multiplication where groups are short; the integers stay below
+// 2^31.
 constexpr bool HasIntegerScales(DType dtype) { return dtype == DType::kQ6_K; }
 
 }  // namespace weir
