@@ -29,7 +29,7 @@ class StepRunner {
   virtual void EnqueueStep(StepId step, ComputeDevice device) = 0;
   // Whether a step of this pass takes the CPU many milliseconds. Then few are enqueued ahead: what
   // is enqueued runs to its end even if the pass is cancelled.
-  virtual bool HasLongSteps() const { return false; }
+  virtual bool HasLongSteps() const = 0;
 };
 
 // One embedding row to gather: where it is on disk and where it goes.

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 
 #include "absl/strings/str_cat.h"
 #include "io/base.h"
@@ -11,11 +10,6 @@
 
 namespace weir {
 namespace {
-
-// Damaged weights make NaN, which has no place in an order.
-float Ordered(float logit) {
-  return std::isnan(logit) ? std::numeric_limits<float>::lowest() : logit;
-}
 
 absl::Status Refuse(const char* option, double value, const char* range) {
   return absl::InvalidArgumentError(
@@ -50,7 +44,7 @@ TokenId Sampler::Sample(absl::Span<const float> logits, absl::Span<const TokenId
   if (options_.temperature <= 0 && !penalises()) return ArgMax(logits);
   candidates_.resize(logits.size());
   for (size_t i = 0; i < logits.size(); ++i) {
-    candidates_[i] = {Ordered(logits[i]), static_cast<TokenId>(i)};
+    candidates_[i] = {OrderedLogit(logits[i]), static_cast<TokenId>(i)};
   }
   if (penalises()) Penalise(history);
   if (options_.temperature <= 0) {
@@ -150,7 +144,7 @@ TokenId Sampler::Draw() {
 double Sampler::NextUniform() { return UnitInterval(SplitMix64(&state_)); }
 
 TokenId ArgMax(absl::Span<const float> logits) {
-  const auto less = [](float a, float b) { return Ordered(a) < Ordered(b); };
+  const auto less = [](float a, float b) { return OrderedLogit(a) < OrderedLogit(b); };
   return static_cast<TokenId>(std::max_element(logits.begin(), logits.end(), less) -
                               logits.begin());
 }

@@ -26,11 +26,14 @@ HWY_BEFORE_NAMESPACE();
 namespace weir {
 namespace HWY_NAMESPACE {
 
-// Where a tile is written; layouts as in TileView.
+// Where a tile is written; layouts as in TileView. With `integer_scales` (HasIntegerScales;
+// otherwise null) the groups' own scales go there, [groups][16], and the blocks' to `scales`, for
+// each 32 columns.
 struct TileBuffers {
   uint8_t* values;
   float* scales;
   float* offsets;
+  int32_t* integer_scales;
 };
 
 // Where it comes from, and bytes that are wanted soon: each load of words asks for as many of them
@@ -277,6 +280,21 @@ inline void BuildQ5_K(TileSource& from, uint32_t count, const TileBuffers& tile)
   }
 }
 
+// The scales of block `b`.
+HWY_INLINE void SplitScalesQ6_K(const TileBuffers& tile, uint32_t b, uint32_t first_row,
+                                const Vi* scales, Vf d) {
+  for (uint32_t i = 0; i < 8; ++i) {
+    hn::Store(d, Df(), tile.scales + 16 * (8 * b + i) + first_row);
+  }
+  for (uint32_t i = 0; i < 4; ++i) {
+    int32_t* const to = tile.integer_scales + 16 * (16 * b + 4 * i) + first_row;
+    hn::Store(SignedByte<0>(scales[i]), Di(), to);
+    hn::Store(SignedByte<1>(scales[i]), Di(), to + 16);
+    hn::Store(SignedByte<2>(scales[i]), Di(), to + 32);
+    hn::Store(SignedByte<3>(scales[i]), Di(), to + 48);
+  }
+}
+
 inline void BuildQ6_K(TileSource& from, uint32_t count, const TileBuffers& tile) {
   for (uint32_t b = 0; b < count; ++b) {
     const uint64_t at = uint64_t{b} * sizeof(BlockQ6_K);
@@ -285,8 +303,12 @@ inline void BuildQ6_K(TileSource& from, uint32_t count, const TileBuffers& tile)
       LoadWords(from, r, at + sizeof(BlockQ6_K) - 16, tail);  // d is its last half word
       LoadWords(from, r, at + offsetof(BlockQ6_K, scales), scales);
       const Vf d = HighHalves(tail[3]);
-      for (uint32_t i = 0; i < 4; ++i) {
-        StoreFour<true>(tile.scales, 16 * b + 4 * i, r, scales[i], d);
+      if (tile.integer_scales != nullptr) {
+        SplitScalesQ6_K(tile, b, r, scales, d);
+      } else {
+        for (uint32_t i = 0; i < 4; ++i) {
+          StoreFour<true>(tile.scales, 16 * b + 4 * i, r, scales[i], d);
+        }
       }
       for (uint32_t i = 0; i < 16; i += 4) {  // words of qh: 8 for each half of the block
         const uint64_t ql = at + i / 8 * 64 + i % 8 * 4;
@@ -302,31 +324,6 @@ inline void BuildQ6_K(TileSource& from, uint32_t count, const TileBuffers& tile)
           StoreWord(tile, word + 16 + j, r, hn::Or(HighNibbles(low[j]), UpperTwoBits<2>(bits)));
           StoreWord(tile, word + 24 + j, r, hn::Or(HighNibbles(low32[j]), UpperTwoBits<3>(bits)));
         }
-      }
-    }
-  }
-}
-
-// The integer scales of groups, [16 * count][16], and the blocks' of each 32 columns, [8 *
-// count][16].
-inline void SplitScalesQ6_K(const TileSource& from, uint32_t count, int32_t* integers,
-                            float* scales) {
-  for (uint32_t b = 0; b < count; ++b) {
-    const uint64_t at = uint64_t{b} * sizeof(BlockQ6_K);
-    for (uint32_t r = 0; r < 16; r += kLanes) {
-      Vi tail[4], four[4];
-      const uint8_t* const* rows = from.rows + r;
-      const uint64_t scales_at = at + offsetof(BlockQ6_K, scales);
-      LoadRows([&](uint32_t i) HWY_ATTR { return rows[i] + at + sizeof(BlockQ6_K) - 16; }, tail);
-      LoadRows([&](uint32_t i) HWY_ATTR { return rows[i] + scales_at; }, four);
-      const Vf d = HighHalves(tail[3]);
-      for (uint32_t i = 0; i < 8; ++i) hn::Store(d, Df(), scales + 16 * (8 * b + i) + r);
-      for (uint32_t i = 0; i < 4; ++i) {
-        int32_t* const to = integers + 16 * (16 * b + 4 * i) + r;
-        hn::Store(SignedByte<0>(four[i]), Di(), to);
-        hn::Store(SignedByte<1>(four[i]), Di(), to + 16);
-        hn::Store(SignedByte<2>(four[i]), Di(), to + 32);
-        hn::Store(SignedByte<3>(four[i]), Di(), to + 48);
       }
     }
   }

@@ -363,15 +363,12 @@ template <int kPlanes, int kTokens>
 HWY_INLINE void AddGroupQ6_K(const TokensView& tokens, uint32_t group, const Vi* dots, Vi scale,
                              Vf d, Vf* HWY_RESTRICT totals) {
   for (int t = 0; t < kTokens; ++t) {
-    Vi dot = dots[t];
-    Vf factor = d;
     if constexpr (kPlanes == 2) {
-      dot = hn::Mul(dot, scale);
+      AddDot<DType::kQ6_K>(tokens, t, group, hn::Mul(dots[t], scale), d, totals[t]);
     } else {
-      factor = hn::Mul(d, hn::ConvertTo(Df(), scale));
+      const Vf product = hn::Mul(d, hn::ConvertTo(Df(), scale));
+      AddDot<DType::kQ6_K>(tokens, t, group, dots[t], product, totals[t]);
     }
-    factor = hn::Mul(factor, TokenScale<DType::kQ6_K>(tokens, t, group));
-    totals[t] = hn::MulAdd(hn::ConvertTo(Df(), dot), factor, totals[t]);
   }
 }
 
@@ -451,7 +448,7 @@ WEIR_TILE_ATTRIBUTE void DotQ6_K(const EvenRows& rows, uint32_t blocks, const To
 
 // Null where the way of many tokens is the way of one, too.
 template <int kPlanes, int kTokens>
-DotRowsFn GetDotRows(DType dtype) {
+constexpr DotRowsFn GetDotRows(DType dtype) {
   switch (dtype) {
     case DType::kQ4_0:
       return &DotQ4_0<kPlanes, kTokens>;

@@ -135,11 +135,13 @@ HWY_INLINE Vi GroupDot(const TokensView& tokens, int t, uint32_t group, Vi high,
   return hn::Add(dot, hn::ShiftLeft<kForm.zero_shift>(sum));
 }
 
-// The scale of the activations that group `group` is multiplied by.
+// total += group `group` of kDType, whose product with token t is `dot`.
 template <DType kDType>
-HWY_INLINE Vf TokenScale(const TokensView& tokens, int t, uint32_t group) {
+HWY_INLINE void AddDot(const TokensView& tokens, int t, uint32_t group, Vi dot, Vf scale,
+                       Vf& total) {
   const float* const scales = Advance(tokens.scales, t * tokens.stride_bytes);
-  return hn::Set(Df(), scales[group * GroupFormOf(kDType).group_elements / 32]);
+  const Vf token_scale = hn::Set(Df(), scales[group * GroupFormOf(kDType).group_elements / 32]);
+  total = hn::MulAdd(hn::ConvertTo(Df(), dot), hn::Mul(scale, token_scale), total);
 }
 
 // totals += group `group` of kDType.
@@ -149,8 +151,7 @@ HWY_INLINE void AddGroup(const TokensView& tokens, uint32_t group, const PlaneDo
   const Df d;
   for (int t = 0; t < kTokens; ++t) {
     const Vi dot = GroupDot<kDType, kPlanes>(tokens, t, group, dots.high[t], dots.low[t]);
-    const Vf factor = hn::Mul(scale, TokenScale<kDType>(tokens, t, group));
-    totals[t] = hn::MulAdd(hn::ConvertTo(d, dot), factor, totals[t]);
+    AddDot<kDType>(tokens, t, group, dot, scale, totals[t]);
     if constexpr (GroupFormOf(kDType).has_offset) {
       const float sum = Advance(tokens.scaled_sums, t * tokens.stride_bytes)[group];
       totals[t] = hn::MulAdd(offset, hn::Set(d, sum), totals[t]);

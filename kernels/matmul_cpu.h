@@ -9,6 +9,9 @@
 
 namespace weir {
 
+// Rows that are decoded together: ranges of rows had better begin at multiples.
+inline constexpr uint32_t kTileRows = 16;
+
 // Quantised activations with weights in a block format. With dot(g) the exact integer product of
 // group g's u - zero with q, and s, o, a the weight's scale, its offset and the activation's scale:
 //   sum = 0;  for g ascending: sum = fma(float(dot(g)), s * a, sum)

@@ -29,7 +29,6 @@ namespace HWY_NAMESPACE {
 
 #if WEIR_IS_KERNEL_TARGET
 
-constexpr uint32_t kTileRows = 16;
 constexpr uint32_t kTileColumns =
     512;  // a tile and what it is made from fit the first-level memory
 constexpr uint32_t kTileGroups = kTileColumns / 16;
@@ -37,7 +36,6 @@ constexpr uint32_t kTileGroups = kTileColumns / 16;
 // a column range, so that its activations are read from near memory more than once.
 constexpr uint32_t kSumTiles = 8;
 constexpr uint32_t kSumTokens = 256;
-constexpr uint32_t kManyTokens = kWordTokens;
 
 struct Scratch {
   alignas(64) uint8_t row_values[kTileRows][kTileColumns];
@@ -67,25 +65,30 @@ constexpr uint32_t kMaxWideTiles = HWY_TARGET == HWY_AVX2 ? 1 : 2;  // sums in r
 constexpr uint32_t kMaxRowTokens = 4;
 
 struct FormatKernels {
-  DotRowsFn dot_rows[3];  // or null
-  MultiplyFn multiply[4];
-  WidenFn widen;                                   // with 16 bits
+  DotRowsFn dot_rows[3];                           // for few tokens; or null, then by way of tiles
+  MultiplyFn multiply[4];                          // tiles of bytes
+  WidenFn widen;                                   // tiles of words, for many tokens of 16 bits
   MultiplyWideFn multiply_wide[kMaxWideTiles][3];  // of one tile and of two
 };
 
+// Null is what is never called: with 16 bits tiles of bytes are for few tokens, in formats that
+// have no other way for those.
 template <DType kDType, int kPlanes>
-FormatKernels KernelsOf() {
+constexpr FormatKernels MakeKernels() {
   constexpr GroupForm f = GroupFormOf(kDType);
   constexpr uint32_t kGroup = f.group_elements, kMax = f.max_value;
-  FormatKernels kernels = {
-      {GetDotRows<kPlanes, 1>(kDType), GetDotRows<kPlanes, 2>(kDType),
-       GetDotRows<kPlanes, 4>(kDType)},
-      {&MultiplyTile<kGroup, f.zero_shift, f.has_offset, kMax, kPlanes, 1>,
-       &MultiplyTile<kGroup, f.zero_shift, f.has_offset, kMax, kPlanes, 2>,
-       &MultiplyTile<kGroup, f.zero_shift, f.has_offset, kMax, kPlanes, 4>,
-       &MultiplyTile<kGroup, f.zero_shift, f.has_offset, kMax, kPlanes, kMaxTileTokens>},
-      nullptr,
-      {}};
+  FormatKernels kernels = {};
+  kernels.dot_rows[0] = GetDotRows<kPlanes, 1>(kDType);
+  kernels.dot_rows[1] = GetDotRows<kPlanes, 2>(kDType);
+  kernels.dot_rows[2] = GetDotRows<kPlanes, 4>(kDType);
+  if constexpr (kPlanes == 1 || GetDotRows<kPlanes, 1>(kDType) == nullptr) {
+    static_assert(kPlanes == 1 || !HasIntegerScales(kDType));
+    kernels.multiply[0] = &MultiplyTile<kGroup, f.zero_shift, f.has_offset, kMax, kPlanes, 1>;
+    kernels.multiply[1] = &MultiplyTile<kGroup, f.zero_shift, f.has_offset, kMax, kPlanes, 2>;
+    kernels.multiply[2] = &MultiplyTile<kGroup, f.zero_shift, f.has_offset, kMax, kPlanes, 4>;
+    kernels.multiply[3] =
+        &MultiplyTile<kGroup, f.zero_shift, f.has_offset, kMax, kPlanes, kMaxTileTokens>;
+  }
   if constexpr (kPlanes == 2) {
     constexpr uint32_t kScale = HasIntegerScales(kDType) ? 32 : kGroup;
     kernels.widen = &WidenTile<kGroup, f.zero_shift>;
@@ -100,12 +103,14 @@ FormatKernels KernelsOf() {
   }
   return kernels;
 }
+template <DType kDType, int kPlanes>
+constexpr FormatKernels kKernelsOf = MakeKernels<kDType, kPlanes>();
 
-FormatKernels GetKernels(DType dtype, uint32_t planes) {
+const FormatKernels& GetKernels(DType dtype, uint32_t planes) {
   switch (dtype) {
 #define WEIR_KERNELS_CASE(name) \
   case DType::k##name:          \
-    return planes == 2 ? KernelsOf<DType::k##name, 2>() : KernelsOf<DType::k##name, 1>()
+    return planes == 2 ? kKernelsOf<DType::k##name, 2> : kKernelsOf<DType::k##name, 1>
     WEIR_KERNELS_CASE(Q4_0);
     WEIR_KERNELS_CASE(Q4_1);
     WEIR_KERNELS_CASE(Q5_0);
@@ -126,7 +131,7 @@ FormatKernels GetKernels(DType dtype, uint32_t planes) {
       break;
   }
   WEIR_CHECK(false && "float formats are multiplied by MultiplyFloatRows");
-  return {};
+  return kKernelsOf<DType::kQ4_0, 1>;
 }
 
 // Index of the functions for as many of `left` tokens as go at once, at most `most`.
@@ -143,7 +148,7 @@ struct Product {
   QuantizedLayout layout;
   UnpackFn unpack;
   BuildFn build;  // or null
-  FormatKernels kernels;
+  const FormatKernels& kernels;
   uint64_t row_bytes;
   bool holds_words;  // the activations
 };
@@ -200,7 +205,9 @@ TileView BuildTile(const Product& p, TileSource source, uint32_t columns, Scratc
                    Scratch::Tile& tile) {
   const uint32_t blocks = columns / p.info.block_elements;
   if (p.build != nullptr) {
-    p.build(source, blocks, {tile.values, tile.scales, tile.offsets});
+    const bool splits = p.holds_words && HasIntegerScales(p.args.dtype);
+    p.build(source, blocks,
+            {tile.values, tile.scales, tile.offsets, splits ? tile.integer_scales : nullptr});
   } else {
     BuildByRows(p, source, blocks, columns, scratch, tile);
   }
@@ -211,12 +218,8 @@ TileView BuildTile(const Product& p, TileSource source, uint32_t columns, Scratc
 WideTile BuildWideTile(const Product& p, const TileSource& source, uint32_t columns,
                        Scratch& scratch, Scratch::Tile& tile) {
   BuildTile(p, source, columns, scratch, tile);
-  const int32_t* integer_scales = nullptr;
-  if (HasIntegerScales(p.args.dtype)) {
-    SplitScalesQ6_K(source, columns / p.info.block_elements, tile.integer_scales, tile.scales);
-    integer_scales = tile.integer_scales;
-  }
-  p.kernels.widen(tile.values, columns, integer_scales, tile.words);
+  p.kernels.widen(tile.values, columns,
+                  HasIntegerScales(p.args.dtype) ? tile.integer_scales : nullptr, tile.words);
   return {tile.words, tile.scales, tile.offsets};
 }
 
@@ -237,12 +240,10 @@ TokensView TokensAt(const Product& p, uint32_t token, uint32_t column) {
 }
 
 WideTokens WideTokensAt(const Product& p, uint32_t token, uint32_t column) {
-  const TokensView view = TokensAt(p, token, 0);
-  const uint64_t stride_bytes = view.stride_bytes;
-  const uint8_t* words = p.args.quantized + token * stride_bytes + p.layout.words();
-  return {reinterpret_cast<const int16_t*>(words) + column, stride_bytes / sizeof(int16_t),
-          view.scales + column / 32, view.scaled_sums + column / p.form.group_elements,
-          stride_bytes};
+  const TokensView view = TokensAt(p, token, column);
+  const uint8_t* words = p.args.quantized + token * view.stride_bytes + p.layout.words();
+  return {reinterpret_cast<const int16_t*>(words) + column, view.scales, view.scaled_sums,
+          view.stride_bytes};
 }
 
 // sums[token][16] += the tile times `tokens` tokens from `token` on.

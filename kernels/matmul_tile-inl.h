@@ -59,6 +59,8 @@ inline const T* Advance(const T* pointer, uint64_t bytes) {
 }
 
 inline Vi LoadInts(const void* from) { return hn::Load(Di(), static_cast<const int32_t*>(from)); }
+// Four bytes of a token to all lanes: where each is used once, compilers make it part of the
+// product.
 inline Vi BroadcastBytes4(const int8_t* from) {
   int32_t word;
   memcpy(&word, from, sizeof(word));
@@ -75,27 +77,21 @@ inline Vi MultiplyPairs(Vi u, Vi q) {
 #endif
 }
 inline Vi Add16(Vi a, Vi b) {
+  return hn::BitCast(Di(), hn::Add(hn::BitCast(D16(), a), hn::BitCast(D16(), b)));
+}
+// Products of int16, added in pairs.
+inline Vi MultiplyAddPairs(Vi a, Vi b) {
 #if HWY_TARGET == HWY_AVX2
-  return Vi{_mm256_add_epi16(a.raw, b.raw)};
+  return Vi{_mm256_madd_epi16(a.raw, b.raw)};
 #else
-  return Vi{_mm512_add_epi16(a.raw, b.raw)};
+  return Vi{_mm512_madd_epi16(a.raw, b.raw)};
 #endif
 }
 inline Vi WidenPairs(Vi pairs) {
-#if HWY_TARGET == HWY_AVX2
-  return Vi{_mm256_madd_epi16(pairs.raw, _mm256_set1_epi16(1))};
-#else
-  return Vi{_mm512_madd_epi16(pairs.raw, _mm512_set1_epi16(1))};
-#endif
+  return MultiplyAddPairs(pairs, hn::BitCast(Di(), hn::Set(D16(), int16_t{1})));
 }
 // |w| and q with the sign of w: their product is w * q, and |w| <= 128 keeps pairs exact.
-inline Vi Magnitude(Vi w) {
-#if HWY_TARGET == HWY_AVX2
-  return Vi{_mm256_abs_epi8(w.raw)};
-#else
-  return Vi{_mm512_abs_epi8(w.raw)};
-#endif
-}
+inline Vi Magnitude(Vi w) { return hn::BitCast(Di(), hn::Abs(hn::BitCast(D8(), w))); }
 inline Vi WithSignOf(Vi w, Vi q) {
 #if HWY_TARGET == HWY_AVX2
   return Vi{_mm256_sign_epi8(q.raw, w.raw)};

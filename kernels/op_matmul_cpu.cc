@@ -4,14 +4,11 @@
 #include "kernels/dtype.h"
 #include "kernels/matmul_cpu.h"
 #include "kernels/ops_cpu.h"
+#include "kernels/quantized_activations.h"
 #include "kernels/work_ranges.h"
 
 namespace weir {
 namespace {
-
-// Rows that are decoded together; what workers share out.
-constexpr uint32_t kTileRows = 16;
-constexpr uint32_t kManyTokens = 16;
 
 // With many tokens a portion takes long enough, and more tiles at once would only leave others
 // waiting at the end; but a few of them share their reads of the activations.

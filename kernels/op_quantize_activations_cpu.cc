@@ -37,18 +37,9 @@ void SplitPlanes(const int32_t* q, int8_t* high, int8_t* low) {
 
 // 32 numbers q as words, the even ones first.
 void StoreWords(const int32_t* q, int16_t* words) {
-  const __m256i low_half = _mm256_set1_epi32(0xFFFF);
-  for (int i = 0; i < 32; i += 16) {
-    const auto* const at = reinterpret_cast<const __m256i*>(q + i);
-    const __m256i a = _mm256_loadu_si256(at), b = _mm256_loadu_si256(at + 1);
-    const __m256i packed = _mm256_permute4x64_epi64(_mm256_packs_epi32(a, b), 0xD8);
-    // Sixteen in order: even ones from the low halves of words, odd ones from the high halves.
-    const __m256i even = _mm256_and_si256(packed, low_half);
-    const __m256i odd = _mm256_srli_epi32(packed, 16);
-    const __m256i both = _mm256_permute4x64_epi64(_mm256_packus_epi32(even, odd), 0xD8);
-    _mm_storeu_si128(reinterpret_cast<__m128i*>(words + i / 2), _mm256_castsi256_si128(both));
-    _mm_storeu_si128(reinterpret_cast<__m128i*>(words + 16 + i / 2),
-                     _mm256_extracti128_si256(both, 1));
+  for (int i = 0; i < 16; ++i) {
+    words[i] = static_cast<int16_t>(q[2 * i]);
+    words[16 + i] = static_cast<int16_t>(q[2 * i + 1]);
   }
 }
 

@@ -1,6 +1,4 @@
 #include <algorithm>
-#include <cmath>
-#include <limits>
 #include <new>
 
 #include "io/base.h"
@@ -22,18 +20,13 @@ bool Better(const Logit& a, const Logit& b) {
   return a.value > b.value || (a.value == b.value && a.id < b.id);
 }
 
-// Damaged weights make NaN, which has no place in an order.
-float Ordered(float logit) {
-  return std::isnan(logit) ? std::numeric_limits<float>::lowest() : logit;
-}
-
 // Lane by lane, which compilers turn into vectors.
 float LargestOfBlock(const float* logits) {
   float largest[kLanes];
-  for (uint32_t lane = 0; lane < kLanes; ++lane) largest[lane] = Ordered(logits[lane]);
+  for (uint32_t lane = 0; lane < kLanes; ++lane) largest[lane] = OrderedLogit(logits[lane]);
   for (uint32_t i = kLanes; i < kBlock; i += kLanes) {
     for (uint32_t lane = 0; lane < kLanes; ++lane) {
-      const float value = Ordered(logits[i + lane]);
+      const float value = OrderedLogit(logits[i + lane]);
       largest[lane] = value > largest[lane] ? value : largest[lane];
     }
   }
@@ -76,7 +69,7 @@ void OfferRange(const float* logits, uint64_t begin, uint64_t end, TopList* top)
         top->is_full() && block_end - i == kBlock && LargestOfBlock(logits + i) <= top->worst();
     if (!in_vain) {
       for (uint64_t id = i; id < block_end; ++id) {
-        top->Offer({Ordered(logits[id]), static_cast<int32_t>(id)});
+        top->Offer({OrderedLogit(logits[id]), static_cast<int32_t>(id)});
       }
     }
     i = block_end;

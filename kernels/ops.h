@@ -11,7 +11,9 @@
 #ifndef WEIR_KERNELS_OPS_H_
 #define WEIR_KERNELS_OPS_H_
 
+#include <cmath>
 #include <cstdint>
+#include <limits>
 
 #include "kernels/device.h"
 #include "kernels/dtype.h"
@@ -267,6 +269,9 @@ void SoftCap(Stream& stream, const SoftCapArgs& args);
 // The k largest of each row, the largest first, equals by ascending id; what is not a number is
 // the lowest finite float. In this order the sampler (engine/sampler.h) takes them.
 constexpr uint32_t kMaxTopLogits = 256;
+inline float OrderedLogit(float logit) {
+  return std::isnan(logit) ? std::numeric_limits<float>::lowest() : logit;
+}
 struct TopLogitsArgs {
   const float* logits;  // [rows, vocabulary] at `stride` floats
   uint64_t stride;

@@ -22,12 +22,12 @@ constexpr uint32_t PlanesOf(ActivationFormat format) {
   return format == ActivationFormat::kQ16 ? 2 : 1;
 }
 
-// On the CPU, records of so many tokens or more hold 16-bit q as they are: products of many tokens
-// multiply words (kernels/wide_tile-inl.h). Where the planes would be, in lines of 32 columns:
-// int16 [columns / 32][16 even columns, 16 odd ones].
-inline constexpr uint32_t kWordTokens = 16;
+// On the CPU products of so many tokens or more decode weights to memory first, and take 16-bit
+// activations as words (kernels/wide_tile-inl.h): records hold q as it is. Where the planes would
+// be, in lines of 32 columns: int16 [columns / 32][16 even columns, 16 odd ones].
+inline constexpr uint32_t kManyTokens = 16;
 constexpr bool HoldsWords(ActivationFormat format, uint32_t tokens) {
-  return format == ActivationFormat::kQ16 && tokens >= kWordTokens;
+  return format == ActivationFormat::kQ16 && tokens >= kManyTokens;
 }
 
 // Byte offsets inside one token's record. `columns` is a multiple of 32.

@@ -21,8 +21,12 @@ namespace hn = hwy::HWY_NAMESPACE;
 
 using Df = hn::CappedTag<float, 16>;
 using Di = hn::RebindToSigned<Df>;
+using D16 = hn::Repartition<int16_t, Di>;
+using D8 = hn::Repartition<int8_t, Di>;
 using Vf = hn::VFromD<Df>;
 using Vi = hn::VFromD<Di>;
+using V16 = hn::VFromD<D16>;
+using V8 = hn::VFromD<D8>;
 constexpr uint32_t kLanes = HWY_TARGET == HWY_AVX2 ? 8 : 16;
 
 inline __m128i Load16(const uint8_t* from) {

@@ -13,7 +13,6 @@
 #endif
 
 #include <cstdint>
-#include <cstring>
 
 #include "hwy/highway.h"
 #include "kernels/group_form.h"
@@ -37,55 +36,28 @@ struct WideTile {
 // The same columns of consecutive tokens; see QuantizedLayout. The pointers are the first token's.
 struct WideTokens {
   const int16_t* values;
-  uint64_t values_stride;
   const float* scales;       // of 32 columns
   const float* scaled_sums;  // of the weight's groups
-  uint64_t stride_bytes;     // of these two
+  uint64_t stride_bytes;
 };
 
 // The bytes at even and at odd places, sign-extended.
-HWY_INLINE Vi WidenEven(Vi bytes) {
-#if HWY_TARGET == HWY_AVX2
-  return Vi{_mm256_srai_epi16(_mm256_slli_epi16(bytes.raw, 8), 8)};
-#else
-  return Vi{_mm512_srai_epi16(_mm512_slli_epi16(bytes.raw, 8), 8)};
-#endif
+HWY_INLINE V16 WidenEven(Vi bytes) {
+  return hn::ShiftRight<8>(hn::ShiftLeft<8>(hn::BitCast(D16(), bytes)));
 }
-HWY_INLINE Vi WidenOdd(Vi bytes) {
-#if HWY_TARGET == HWY_AVX2
-  return Vi{_mm256_srai_epi16(bytes.raw, 8)};
-#else
-  return Vi{_mm512_srai_epi16(bytes.raw, 8)};
-#endif
-}
-HWY_INLINE Vi Subtract8(Vi a, Vi b) {
-#if HWY_TARGET == HWY_AVX2
-  return Vi{_mm256_sub_epi8(a.raw, b.raw)};
-#else
-  return Vi{_mm512_sub_epi8(a.raw, b.raw)};
-#endif
-}
-HWY_INLINE Vi Multiply16(Vi a, Vi b) {
-#if HWY_TARGET == HWY_AVX2
-  return Vi{_mm256_mullo_epi16(a.raw, b.raw)};
-#else
-  return Vi{_mm512_mullo_epi16(a.raw, b.raw)};
-#endif
-}
+HWY_INLINE V16 WidenOdd(Vi bytes) { return hn::ShiftRight<8>(hn::BitCast(D16(), bytes)); }
 
 // sum + the products of two columns a lane.
 WEIR_TILE_ATTRIBUTE HWY_INLINE Vi AddPairs(Vi sum, Vi weights, Vi q) {
 #if HWY_TARGET == HWY_AVX3_DL
   return Vi{_mm512_dpwssd_epi32(sum.raw, weights.raw, q.raw)};
-#elif HWY_TARGET == HWY_AVX2
-  return hn::Add(sum, Vi{_mm256_madd_epi16(weights.raw, q.raw)});
 #else
-  return hn::Add(sum, Vi{_mm512_madd_epi16(weights.raw, q.raw)});
+  return hn::Add(sum, MultiplyAddPairs(weights, q));
 #endif
 }
 
-// Two columns of a token to all lanes, from memory at once: by way of a scalar register it would
-// take a port that the products need.
+// Two columns of a token to all lanes, from memory at once. As BroadcastBytes4 GCC takes them
+// through a scalar register here, and so through a port that the products need.
 HWY_INLINE Vi BroadcastPair(const int16_t* from) {
   const __m128i pair = _mm_loadu_si32(from);
 #if HWY_TARGET == HWY_AVX2
@@ -101,24 +73,26 @@ template <uint32_t kGroup, uint32_t kZeroShift>
 void WidenTile(const uint8_t* values, uint32_t columns, const int32_t* integer_scales,
                int16_t* to) {
   const Di d;
-  const Vi zero = hn::Set(d, kZeroShift == 0 ? 0 : static_cast<int32_t>(0x01010101u << kZeroShift));
+  const V8 zero = hn::Set(D8(), static_cast<int8_t>(kZeroShift == 0 ? 0 : 1u << kZeroShift));
   for (uint32_t g = 0; g < columns / kGroup; ++g) {
     for (uint32_t half = 0; half < 16; half += kLanes) {
-      Vi factor = hn::Zero(d);
+      V16 factor = hn::Zero(D16());
       if (integer_scales != nullptr) {
         const Vi one = hn::Load(d, integer_scales + 16 * g + half);
-        factor = hn::Or(hn::And(one, hn::Set(d, 0xFFFF)), hn::ShiftLeft<16>(one));
+        factor =
+            hn::BitCast(D16(), hn::Or(hn::And(one, hn::Set(d, 0xFFFF)), hn::ShiftLeft<16>(one)));
       }
       for (uint32_t w = g * (kGroup / 4); w < (g + 1) * (kGroup / 4); ++w) {
-        const Vi bytes = Subtract8(LoadInts(values + 64 * w + 4 * half), zero);
-        Vi even = WidenEven(bytes), odd = WidenOdd(bytes);
+        const Vi u = LoadInts(values + 64 * w + 4 * half);
+        const Vi bytes = hn::BitCast(d, hn::Sub(hn::BitCast(D8(), u), zero));
+        V16 even = WidenEven(bytes), odd = WidenOdd(bytes);
         if (integer_scales != nullptr) {
-          even = Multiply16(even, factor);
-          odd = Multiply16(odd, factor);
+          even = hn::Mul(even, factor);
+          odd = hn::Mul(odd, factor);
         }
         auto* const at = reinterpret_cast<int32_t*>(to) + 32 * w + half;
-        hn::Store(even, d, at);
-        hn::Store(odd, d, at + 16);
+        hn::Store(hn::BitCast(d, even), d, at);
+        hn::Store(hn::BitCast(d, odd), d, at + 16);
       }
     }
   }
@@ -131,7 +105,7 @@ WEIR_TILE_ATTRIBUTE HWY_INLINE void WideDots(const WideTile* tiles, uint32_t hal
                                              const WideTokens& tokens, uint32_t at,
                                              Vi (*HWY_RESTRICT dots)[kTiles][kTokens]) {
   const int16_t* q[kTokens];
-  for (int t = 0; t < kTokens; ++t) q[t] = tokens.values + at + t * tokens.values_stride;
+  for (int t = 0; t < kTokens; ++t) q[t] = Advance(tokens.values + at, t * tokens.stride_bytes);
 #pragma GCC unroll 16
   for (uint32_t i = 0; i < 16; ++i) {
     const uint32_t part = i % 2, pair = 8 * part + i / 2;  // of 16, two of each four columns

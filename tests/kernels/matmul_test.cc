@@ -44,6 +44,13 @@ struct Operands {
     input.resize(tokens * stride - 5);
     bias = RandomActivations(rows, seed + 2);
     residual = RandomActivations(uint64_t{tokens} * rows, seed + 3);
+    Decode();
+  }
+
+  // Anew, when the weight was changed.
+  void Decode() {
+    elements.clear();
+    parts.clear();
     for (uint32_t r = 0; r < rows; ++r) {
       const uint8_t* row = weight + r * RowBytes(dtype, columns);
       for (uint32_t c = 0; c < columns; ++c) {
@@ -267,7 +274,7 @@ TEST_P(MatMulTest, SameBitsHoweverItIsDone) {
       ExpectSameBits(whole, two.Run(o, options), "whole weight and pieces");
     }
     options.piece_rows = 0;
-    for (const uint32_t tokens : {1u, 2u, 3u, 4u, 7u, 9u}) {
+    for (const uint32_t tokens : {1u, 2u, 3u, 4u, 7u, 9u, 15u, 16u}) {
       options.tokens = tokens;
       for (options.first_token = 0; options.first_token + tokens <= o.tokens;
            options.first_token += tokens) {
@@ -292,6 +299,29 @@ TEST_P(MatMulTest, ManyTokens) {
     Options options;
     options.format = format;
     CheckQuantized(o, options, runner.Run(o, options));
+  }
+}
+
+// Every value and scale of Q6_K as far from zero as it goes, times equal activations: its groups'
+// integers just fit.
+TEST(MatMulLimitsTest, LargestProductsOfQ6_K) {
+  for (const std::string& isa : SupportedIsas()) {
+    Runner runner(2, isa);
+    for (const uint32_t tokens : {1u, 2u, 16u}) {
+      SCOPED_TRACE(testing::Message() << isa << ", " << tokens << " tokens");
+      Operands o(DType::kQ6_K, 17, 512, tokens, 5);
+      const uint64_t blocks = o.rows * o.columns / 256;
+      for (uint64_t b = 0; b < blocks; ++b) {
+        uint8_t* const block = o.memory.get() + 3 + 210 * b;
+        std::fill_n(block, 192, uint8_t{0});          // 0 - 32
+        std::fill_n(block + 192, 16, uint8_t{0x80});  // -128
+      }
+      o.Decode();
+      std::fill(o.input.begin(), o.input.end(), 1.0f);
+      Options options;
+      options.format = ActivationFormat::kQ16;
+      CheckQuantized(o, options, runner.Run(o, options));
+    }
   }
 }
 
