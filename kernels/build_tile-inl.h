@@ -137,25 +137,39 @@ inline void BuildQ4_1(TileSource& from, uint32_t count, const TileBuffers& tile)
   }
 }
 
-// Bit 4 of four elements from the lowest four bits of each word: bit i to bit 4 of byte i.
-HWY_INLINE Vi FifthBits(Vi bits) {
-  const Vi four = hn::And(bits, hn::Set(Di(), 0x0F));
-  const Vi spread = hn::Mul(four, hn::Set(Di(), 0x00204081));
-  return hn::ShiftLeft<4>(hn::And(spread, Bytes(1)));
+// Byte kByte of each word in all four of its bytes.
+template <uint8_t kByte>
+HWY_INLINE Vi SpreadByte(Vi words) {
+  alignas(16) static constexpr uint8_t kPlaces[16] = {
+      kByte,     kByte,     kByte,     kByte,     kByte + 4,  kByte + 4,  kByte + 4,  kByte + 4,
+      kByte + 8, kByte + 8, kByte + 8, kByte + 8, kByte + 12, kByte + 12, kByte + 12, kByte + 12};
+  const hn::Repartition<uint8_t, Di> d;
+  return hn::BitCast(Di(), hn::TableLookupBytes(hn::BitCast(d, words), hn::LoadDup128(d, kPlaces)));
+}
+// Bits kFirst to kFirst + 3 of bytes that are the same in all of a word, as the fifth bits of its
+// four values.
+template <int kFirst>
+HWY_INLINE Vi FifthBits(Vi spread) {
+  const hn::Repartition<uint8_t, Di> d;
+  const auto bits = hn::BitCast(d, hn::Set(Di(), static_cast<int32_t>(0x08040201u << kFirst)));
+  const auto is_set = hn::TestBit(hn::BitCast(d, spread), bits);
+  return hn::BitCast(Di(), hn::IfThenElseZero(is_set, hn::Set(d, 0x10)));
 }
 
 // Calls use(word, values) for the eight words of a block of Q5_0: its nibbles, and the fifth bits
 // of the first and of the last 16 values (in the low half of each word).
 template <typename Use>
 HWY_INLINE void ForWordsOfQ5_0(Vi low_bits, Vi high_bits, const Vi* words, const Use& use) {
-  use(0, hn::Or(LowNibbles(words[0]), FifthBits(low_bits)));
-  use(1, hn::Or(LowNibbles(words[1]), FifthBits(hn::ShiftRight<4>(low_bits))));
-  use(2, hn::Or(LowNibbles(words[2]), FifthBits(hn::ShiftRight<8>(low_bits))));
-  use(3, hn::Or(LowNibbles(words[3]), FifthBits(hn::ShiftRight<12>(low_bits))));
-  use(4, hn::Or(HighNibbles(words[0]), FifthBits(high_bits)));
-  use(5, hn::Or(HighNibbles(words[1]), FifthBits(hn::ShiftRight<4>(high_bits))));
-  use(6, hn::Or(HighNibbles(words[2]), FifthBits(hn::ShiftRight<8>(high_bits))));
-  use(7, hn::Or(HighNibbles(words[3]), FifthBits(hn::ShiftRight<12>(high_bits))));
+  const Vi low[2] = {SpreadByte<0>(low_bits), SpreadByte<1>(low_bits)};
+  use(0, hn::Or(LowNibbles(words[0]), FifthBits<0>(low[0])));
+  use(1, hn::Or(LowNibbles(words[1]), FifthBits<4>(low[0])));
+  use(2, hn::Or(LowNibbles(words[2]), FifthBits<0>(low[1])));
+  use(3, hn::Or(LowNibbles(words[3]), FifthBits<4>(low[1])));
+  const Vi high[2] = {SpreadByte<0>(high_bits), SpreadByte<1>(high_bits)};
+  use(4, hn::Or(HighNibbles(words[0]), FifthBits<0>(high[0])));
+  use(5, hn::Or(HighNibbles(words[1]), FifthBits<4>(high[0])));
+  use(6, hn::Or(HighNibbles(words[2]), FifthBits<0>(high[1])));
+  use(7, hn::Or(HighNibbles(words[3]), FifthBits<4>(high[1])));
 }
 
 inline void BuildQ5_0(TileSource& from, uint32_t count, const TileBuffers& tile) {
@@ -219,7 +233,9 @@ HWY_INLINE void StoreScalesAndMinima(const TileBuffers& tile, uint32_t group, ui
 // Bit kBit of each byte as the fifth bit of a value.
 template <int kBit>
 HWY_INLINE Vi FifthBit(Vi bits) {
-  return hn::ShiftLeft<4>(hn::And(hn::ShiftRight<kBit>(bits), Bytes(1)));
+  if constexpr (kBit < 4) bits = hn::ShiftLeft<4 - kBit>(bits);
+  if constexpr (kBit > 4) bits = hn::ShiftRight<kBit - 4>(bits);
+  return hn::And(bits, Bytes(0x10));
 }
 
 // The upper two bits of the values of kPart, 0 to 3, in Q6_K.

@@ -9,6 +9,7 @@
 #endif
 
 #include <cstdint>
+#include <cstring>
 
 #include "hwy/highway.h"
 #include "kernels/build_tile-inl.h"
@@ -41,13 +42,33 @@ class RowsReader {
   // Four words from byte `at` of the block on; words[i] holds word i of every row.
   HWY_INLINE void Load(uint64_t at, Vi* HWY_RESTRICT words) {
     AskAhead();
-    LoadRows([&](uint32_t r) HWY_ATTR { return quads_[r / 4] + r % 4 * stride_ + at; }, words);
+    LoadRows([&](uint32_t r) HWY_ATTR { return RowAt(r) + at; }, words);
   }
   // Eight.
   HWY_INLINE void LoadLong(uint64_t at, Vi* HWY_RESTRICT words) {
     AskAhead();
-    LoadLongRows([&](uint32_t r) HWY_ATTR { return quads_[r / 4] + r % 4 * stride_ + at; }, words);
+    LoadLongRows([&](uint32_t r) HWY_ATTR { return RowAt(r) + at; }, words);
     AskAhead();
+  }
+  // The float16 at byte `at` of the block of every row.
+  HWY_INLINE Vf LoadHalves(uint64_t at) {
+#if HWY_TARGET == HWY_AVX2
+    AskAhead();
+    __m128i halves = _mm_setzero_si128();
+    halves = _mm_insert_epi16(halves, HalfAt(0, at), 0);
+    halves = _mm_insert_epi16(halves, HalfAt(1, at), 1);
+    halves = _mm_insert_epi16(halves, HalfAt(2, at), 2);
+    halves = _mm_insert_epi16(halves, HalfAt(3, at), 3);
+    halves = _mm_insert_epi16(halves, HalfAt(4, at), 4);
+    halves = _mm_insert_epi16(halves, HalfAt(5, at), 5);
+    halves = _mm_insert_epi16(halves, HalfAt(6, at), 6);
+    halves = _mm_insert_epi16(halves, HalfAt(7, at), 7);
+    return Vf{_mm256_cvtph_ps(halves)};
+#else
+    Vi words[4];
+    Load(at, words);
+    return LowHalves(words[0]);
+#endif
   }
   HWY_INLINE void Next(uint64_t block_bytes) {
     for (const uint8_t*& quad : quads_) quad += block_bytes;
@@ -55,6 +76,12 @@ class RowsReader {
 
  private:
   static constexpr uint32_t kQuads = kLanes / 4;
+  HWY_INLINE const uint8_t* RowAt(uint32_t r) const { return quads_[r / 4] + r % 4 * stride_; }
+  HWY_INLINE int HalfAt(uint32_t r, uint64_t at) const {
+    uint16_t half;
+    memcpy(&half, RowAt(r) + at, sizeof(half));
+    return half;
+  }
   // As many bytes as four words of the rows, a line from every fourth row: the cores' own
   // prefetchers follow a sequence within a page, and several at once keep more reads under way.
   HWY_INLINE void AskAhead() {
@@ -68,8 +95,26 @@ class RowsReader {
   const uint8_t* ahead_;
 };
 
-// A group's exact integer products with each token, of each plane. Where products of bytes are
-// added up in 16 bits and a whole group fits, they stay so until WholeDot.
+// Tokens from the columns of a block on; groups below are counted from there.
+template <uint32_t kGroup>
+HWY_INLINE void NextGroups(TokensView* tokens, uint32_t groups) {  // of 32 columns
+  tokens->values += 32 * groups;
+  tokens->low_values += 32 * groups;
+  tokens->scales += groups;
+  tokens->scaled_sums += groups * (32 / kGroup);
+  tokens->negative_sums += groups * (32 / kGroup);
+}
+
+// Four columns of plane kPlane of token t, from word `word` of group `group` (of 32 columns) on.
+template <int kPlane>
+HWY_INLINE Vi FourColumns(const TokensView& tokens, int t, uint32_t group, uint32_t word) {
+  const int8_t* const plane = kPlane == 0 ? tokens.values : tokens.low_values;
+  return BroadcastBytes4(plane + t * tokens.stride_bytes + 32 * group + 4 * word);
+}
+
+// A group's exact integer products with each token. With VNNI, of each plane. Elsewhere products of
+// bytes are added up in pairs of 16 bits, of each plane, where a whole group fits; otherwise `high`
+// holds those of both planes.
 template <int kTokens>
 struct PlaneDots {
   Vi high[kTokens];
@@ -80,52 +125,117 @@ HWY_INLINE void Clear(PlaneDots<kTokens>* dots) {
   for (int t = 0; t < kTokens; ++t) dots->high[t] = dots->low[t] = hn::Zero(Di());
 }
 
+#if HWY_TARGET == HWY_AVX3_DL
+// `values` are the four columns of word `word` of group `group` (of 32 columns) of the rows.
+template <DType kDType, int kPlanes, int kTokens>
+WEIR_TILE_ATTRIBUTE HWY_INLINE void AddWord(const TokensView& tokens, uint32_t group, uint32_t word,
+                                            Vi values, PlaneDots<kTokens>& dots) {
+  for (int t = 0; t < kTokens; ++t) {
+    Vi& high = dots.high[t];
+    Vi& low = dots.low[t];
+    const Vi q = FourColumns<0>(tokens, t, group, word);
+    high = Vi{_mm512_dpbusd_epi32(high.raw, values.raw, q.raw)};
+    if constexpr (kPlanes == 2) {
+      const Vi low_q = FourColumns<1>(tokens, t, group, word);
+      low = Vi{_mm512_dpbusd_epi32(low.raw, values.raw, low_q.raw)};
+    }
+  }
+}
+
+// The four words of 16 columns from word `word` on.
+template <DType kDType, int kPlanes, int kTokens>
+WEIR_TILE_ATTRIBUTE HWY_INLINE void AddFourWords(const TokensView& tokens, uint32_t group,
+                                                 uint32_t word, const Vi* values,
+                                                 PlaneDots<kTokens>& dots) {
+  for (uint32_t i = 0; i < 4; ++i) {
+    AddWord<kDType, kPlanes>(tokens, group, word + i, values[i], dots);
+  }
+}
+
+template <DType kDType, int kPlanes>
+HWY_INLINE Vi WholeDot(Vi high, Vi low) {
+  if constexpr (kPlanes == 1) return high;
+  return hn::Add(TimesPlaneBase(high), low);
+}
+#else
+// How many words' products are added up in 16 bits.
+template <DType kDType>
+constexpr uint32_t NarrowWords() {
+  constexpr GroupForm kForm = GroupFormOf(kDType);
+  constexpr uint32_t kFits = 32767 / (254 * kForm.max_value);
+  if (kFits >= kForm.group_elements / 4) return kForm.group_elements / 4;
+  return kFits >= 4 ? 4 : kFits >= 2 ? 2 : 1;
+}
 template <DType kDType>
 constexpr bool StaysNarrow() {
-  constexpr GroupForm kForm = GroupFormOf(kDType);
-  return HWY_TARGET != HWY_AVX3_DL && 254 * kForm.max_value * (kForm.group_elements / 4) <= 32767;
+  return NarrowWords<kDType>() == GroupFormOf(kDType).group_elements / 4;
 }
 
-// `values` are four columns of the rows: unsigned, or signed where IsSigned.
+// In pairs: unsigned values, or signed ones where IsSigned, times bytes of a token.
 template <DType kDType>
-WEIR_TILE_ATTRIBUTE HWY_INLINE Vi AddProducts(Vi sum, Vi values, Vi q) {
-#if HWY_TARGET == HWY_AVX3_DL
-  return Vi{_mm512_dpbusd_epi32(sum.raw, values.raw, q.raw)};
-#else
-  constexpr bool kSigned = IsSigned<GroupFormOf(kDType).max_value>();
-  const Vi pairs =
-      kSigned ? MultiplyPairs(Magnitude(values), WithSignOf(values, q)) : MultiplyPairs(values, q);
-  return StaysNarrow<kDType>() ? Add16(sum, pairs) : hn::Add(sum, WidenPairs(pairs));
-#endif
+HWY_INLINE Vi PairsOf(Vi values, Vi q) {
+  if constexpr (IsSigned<GroupFormOf(kDType).max_value>()) {
+    return MultiplyPairs(Magnitude(values), WithSignOf(values, q));
+  } else {
+    return MultiplyPairs(values, q);
+  }
 }
 
-// `values` are columns `column` to `column` + 3 of the rows.
+// `values` are the four columns of word `word` of group `group` (of 32 columns) of the rows. Of
+// formats whose groups stay narrow.
 template <DType kDType, int kPlanes, int kTokens>
-WEIR_TILE_ATTRIBUTE HWY_INLINE void AddWord(const TokensView& tokens, uint32_t column, Vi values,
-                                            PlaneDots<kTokens>& dots) {
+HWY_INLINE void AddWord(const TokensView& tokens, uint32_t group, uint32_t word, Vi values,
+                        PlaneDots<kTokens>& dots) {
+  static_assert(StaysNarrow<kDType>());
   for (int t = 0; t < kTokens; ++t) {
-    const uint64_t at = t * tokens.stride_bytes + column;
-    dots.high[t] = AddProducts<kDType>(dots.high[t], values, BroadcastBytes4(tokens.values + at));
+    const Vi high = PairsOf<kDType>(values, FourColumns<0>(tokens, t, group, word));
+    dots.high[t] = InOrder(Add16(dots.high[t], high));
     if constexpr (kPlanes == 2) {
-      const Vi q = BroadcastBytes4(tokens.low_values + at);
-      dots.low[t] = AddProducts<kDType>(dots.low[t], values, q);
+      const Vi low = PairsOf<kDType>(values, FourColumns<1>(tokens, t, group, word));
+      dots.low[t] = InOrder(Add16(dots.low[t], low));
+    }
+  }
+}
+
+// One plane's pairs of kWords words.
+template <DType kDType, int kPlane, uint32_t kWords>
+HWY_INLINE Vi SumOfPairs(const TokensView& tokens, int t, uint32_t group, uint32_t word,
+                         const Vi* values) {
+  Vi sum = PairsOf<kDType>(values[0], FourColumns<kPlane>(tokens, t, group, word));
+  for (uint32_t i = 1; i < kWords; ++i) {
+    const Vi q = FourColumns<kPlane>(tokens, t, group, word + i);
+    sum = InOrder(Add16(sum, PairsOf<kDType>(values[i], q)));
+  }
+  return sum;
+}
+
+// The four words of 16 columns from word `word` on.
+template <DType kDType, int kPlanes, int kTokens>
+HWY_INLINE void AddFourWords(const TokensView& tokens, uint32_t group, uint32_t word,
+                             const Vi* values, PlaneDots<kTokens>& dots) {
+  constexpr uint32_t kWords = NarrowWords<kDType>() < 4 ? NarrowWords<kDType>() : 4;
+  for (uint32_t i = 0; i < 4; i += kWords) {
+    for (int t = 0; t < kTokens; ++t) {
+      Vi& sum = dots.high[t];
+      const Vi high = SumOfPairs<kDType, 0, kWords>(tokens, t, group, word + i, values + i);
+      sum = InOrder(hn::Add(sum, kPlanes == 2 ? TimesPlaneBaseInPairs(high) : WidenPairs(high)));
+      if constexpr (kPlanes == 2) {
+        const Vi low = SumOfPairs<kDType, 1, kWords>(tokens, t, group, word + i, values + i);
+        sum = InOrder(hn::Add(sum, WidenPairs(low)));
+      }
     }
   }
 }
 
 template <DType kDType, int kPlanes>
 HWY_INLINE Vi WholeDot(Vi high, Vi low) {
-#if HWY_TARGET != HWY_AVX3_DL
-  if constexpr (StaysNarrow<kDType>()) {
-    high = WidenPairs(high);
-    low = WidenPairs(low);
-  }
-#endif
-  if constexpr (kPlanes == 1) return high;
-  return hn::Add(TimesPlaneBase(high), low);
+  if constexpr (!StaysNarrow<kDType>()) return high;
+  if constexpr (kPlanes == 1) return WidenPairs(high);
+  return hn::Add(TimesPlaneBaseInPairs(high), WidenPairs(low));
 }
+#endif
 
-// Of token t: (u - zero) . q of group `group`.
+// Of token t: (u - zero) . q of group `group` of kDType.
 template <DType kDType, int kPlanes>
 HWY_INLINE Vi GroupDot(const TokensView& tokens, int t, uint32_t group, Vi high, Vi low) {
   constexpr GroupForm kForm = GroupFormOf(kDType);
@@ -148,26 +258,26 @@ HWY_INLINE void AddDot(const TokensView& tokens, int t, uint32_t group, Vi dot, 
 template <DType kDType, int kPlanes, int kTokens>
 HWY_INLINE void AddGroup(const TokensView& tokens, uint32_t group, const PlaneDots<kTokens>& dots,
                          Vf scale, Vf offset, Vf* HWY_RESTRICT totals) {
-  const Df d;
   for (int t = 0; t < kTokens; ++t) {
     const Vi dot = GroupDot<kDType, kPlanes>(tokens, t, group, dots.high[t], dots.low[t]);
     AddDot<kDType>(tokens, t, group, dot, scale, totals[t]);
     if constexpr (GroupFormOf(kDType).has_offset) {
       const float sum = Advance(tokens.scaled_sums, t * tokens.stride_bytes)[group];
-      totals[t] = hn::MulAdd(offset, hn::Set(d, sum), totals[t]);
+      totals[t] = hn::MulAdd(offset, hn::Set(Df(), sum), totals[t]);
     }
   }
 }
 
-// Four words of nibbles: the low ones are columns from `column` on, the high ones from
-// `high_column` on.
+// Four words of nibbles: the low ones are those of group `group` from `word` on, the high ones of
+// `high_group` from `high_word` on.
 template <DType kDType, int kPlanes, int kTokens>
-WEIR_TILE_ATTRIBUTE HWY_INLINE void AddNibbles(const TokensView& tokens, uint32_t column,
-                                               uint32_t high_column, const Vi* words,
+WEIR_TILE_ATTRIBUTE HWY_INLINE void AddNibbles(const TokensView& tokens, uint32_t group,
+                                               uint32_t word, uint32_t high_group,
+                                               uint32_t high_word, const Vi* words,
                                                PlaneDots<kTokens>& low, PlaneDots<kTokens>& high) {
   for (uint32_t i = 0; i < 4; ++i) {
-    AddWord<kDType, kPlanes>(tokens, column + 4 * i, LowNibbles(words[i]), low);
-    AddWord<kDType, kPlanes>(tokens, high_column + 4 * i, HighNibbles(words[i]), high);
+    AddWord<kDType, kPlanes>(tokens, group, word + i, LowNibbles(words[i]), low);
+    AddWord<kDType, kPlanes>(tokens, high_group, high_word + i, HighNibbles(words[i]), high);
   }
 }
 

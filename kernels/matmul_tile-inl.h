@@ -90,6 +90,16 @@ inline Vi MultiplyAddPairs(Vi a, Vi b) {
 inline Vi WidenPairs(Vi pairs) {
   return MultiplyAddPairs(pairs, hn::BitCast(Di(), hn::Set(D16(), int16_t{1})));
 }
+// The same of pairs of the high plane, times what they count for.
+inline Vi TimesPlaneBaseInPairs(Vi pairs) {
+  return MultiplyAddPairs(pairs, hn::BitCast(Di(), hn::Set(D16(), int16_t{kPlaneBase})));
+}
+// Sums of integers are added up in the order that is written. GCC makes trees of them otherwise,
+// whose many leaves have no room in the registers.
+HWY_INLINE Vi InOrder(Vi sum) {
+  asm("" : "+v"(sum.raw));
+  return sum;
+}
 // |w| and q with the sign of w: their product is w * q, and |w| <= 128 keeps pairs exact.
 inline Vi Magnitude(Vi w) { return hn::BitCast(Di(), hn::Abs(hn::BitCast(D8(), w))); }
 inline Vi WithSignOf(Vi w, Vi q) {
