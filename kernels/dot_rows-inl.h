@@ -27,8 +27,7 @@ namespace weir {
 namespace HWY_NAMESPACE {
 
 // sums[tokens][kLanes] += the rows of `blocks` blocks times the tokens.
-using DotRowsFn = void (*)(const EvenRows& rows, uint64_t blocks, TokensView tokens,
-                           float* sums);
+using DotRowsFn = void (*)(const EvenRows& rows, uint64_t blocks, TokensView tokens, float* sums);
 
 template <int kTokens>
 HWY_INLINE void LoadTotals(const float* sums, Vf* totals) {
@@ -351,8 +350,8 @@ WEIR_TILE_ATTRIBUTE void DotQ5_K(const EvenRows& rows, uint64_t blocks, TokensVi
     const KScales scales = ScalesAndMinima(head);
     const auto pair = [&]<int kPair>() WEIR_TILE_ATTRIBUTE __attribute__((always_inline)) {
       const auto add = [&](uint32_t group, uint32_t i, const Vi* words, PlaneDots<kTokens>& low,
-                           PlaneDots<kTokens>& high)
-                           WEIR_TILE_ATTRIBUTE __attribute__((always_inline)) {
+                           PlaneDots<kTokens>& high) WEIR_TILE_ATTRIBUTE
+          __attribute__((always_inline)) {
         Vi four[4];
         for (uint32_t j = 0; j < 4; ++j) {
           four[j] = hn::Or(LowNibbles(words[j]), FifthBit<2 * kPair>(qh[i + j]));
