@@ -21,7 +21,7 @@ using hwy::float16_t;
 
 using F32 = hn::ScalableTag<float>;
 constexpr uint32_t kLanes = hn::MaxLanes(F32());
-constexpr uint32_t kMostRows = kLanes >= 16 ? 8 : 4;  // that share each key and value
+constexpr uint32_t kMostRows = kLanes >= 16 ? 8 : 6;  // share each key and value
 // Highway's Iota stores its numbers one by one and waits to load them as a vector.
 alignas(64) constexpr int32_t kNumbers[] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
 constexpr float kNoScore = -std::numeric_limits<float>::infinity();
