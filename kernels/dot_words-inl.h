@@ -213,6 +213,12 @@ HWY_INLINE Vi SumOfPairs(const TokensView& tokens, int t, uint32_t group, uint32
 template <DType kDType, int kPlanes, int kTokens>
 HWY_INLINE void AddFourWords(const TokensView& tokens, uint32_t group, uint32_t word,
                              const Vi* values, PlaneDots<kTokens>& dots) {
+  if constexpr (StaysNarrow<kDType>()) {
+    for (uint32_t i = 0; i < 4; ++i) {
+      AddWord<kDType, kPlanes>(tokens, group, word + i, values[i], dots);
+    }
+    return;
+  }
   constexpr uint32_t kWords = NarrowWords<kDType>() < 4 ? NarrowWords<kDType>() : 4;
   for (uint32_t i = 0; i < 4; i += kWords) {
     for (int t = 0; t < kTokens; ++t) {
@@ -254,6 +260,12 @@ HWY_INLINE void AddDot(const TokensView& tokens, int t, uint32_t group, Vi dot, 
   total = hn::MulAdd(hn::ConvertTo(Df(), dot), hn::Mul(scale, token_scale), total);
 }
 
+// The same of what the format adds to all of a group's values.
+HWY_INLINE void AddOffset(const TokensView& tokens, int t, uint32_t group, Vf offset, Vf& total) {
+  const float sum = Advance(tokens.scaled_sums, t * tokens.stride_bytes)[group];
+  total = hn::MulAdd(offset, hn::Set(Df(), sum), total);
+}
+
 // totals += group `group` of kDType.
 template <DType kDType, int kPlanes, int kTokens>
 HWY_INLINE void AddGroup(const TokensView& tokens, uint32_t group, const PlaneDots<kTokens>& dots,
@@ -261,10 +273,7 @@ HWY_INLINE void AddGroup(const TokensView& tokens, uint32_t group, const PlaneDo
   for (int t = 0; t < kTokens; ++t) {
     const Vi dot = GroupDot<kDType, kPlanes>(tokens, t, group, dots.high[t], dots.low[t]);
     AddDot<kDType>(tokens, t, group, dot, scale, totals[t]);
-    if constexpr (GroupFormOf(kDType).has_offset) {
-      const float sum = Advance(tokens.scaled_sums, t * tokens.stride_bytes)[group];
-      totals[t] = hn::MulAdd(offset, hn::Set(Df(), sum), totals[t]);
-    }
+    if constexpr (GroupFormOf(kDType).has_offset) AddOffset(tokens, t, group, offset, totals[t]);
   }
 }
 
@@ -279,6 +288,31 @@ WEIR_TILE_ATTRIBUTE HWY_INLINE void AddNibbles(const TokensView& tokens, uint32_
     AddWord<kDType, kPlanes>(tokens, group, word + i, LowNibbles(words[i]), low);
     AddWord<kDType, kPlanes>(tokens, high_group, high_word + i, HighNibbles(words[i]), high);
   }
+}
+
+// sums[tokens][kLanes] += the rows of `blocks` blocks times the tokens.
+using DotRowsFn = void (*)(const EvenRows& rows, uint64_t blocks, TokensView tokens, float* sums);
+
+template <int kTokens>
+HWY_INLINE void LoadTotals(const float* sums, Vf* totals) {
+  for (int t = 0; t < kTokens; ++t) totals[t] = hn::LoadU(Df(), sums + t * kLanes);
+}
+template <int kTokens>
+HWY_INLINE void StoreTotals(const Vf* totals, float* sums) {
+  for (int t = 0; t < kTokens; ++t) hn::StoreU(totals[t], Df(), sums + t * kLanes);
+}
+
+// Calls add.operator()<kGroup>() with kGroup 0 to 7, in order.
+template <typename Add>
+WEIR_TILE_ATTRIBUTE HWY_INLINE void ForEightGroups(const Add& add) {
+  add.template operator()<0>();
+  add.template operator()<1>();
+  add.template operator()<2>();
+  add.template operator()<3>();
+  add.template operator()<4>();
+  add.template operator()<5>();
+  add.template operator()<6>();
+  add.template operator()<7>();
 }
 
 }  // namespace HWY_NAMESPACE

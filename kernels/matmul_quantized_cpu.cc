@@ -65,14 +65,13 @@ constexpr uint32_t kMaxWideTiles = HWY_TARGET == HWY_AVX2 ? 1 : 2;  // sums in r
 constexpr uint32_t kMaxTokensView = 4;
 
 struct FormatKernels {
-  DotRowsFn dot_rows[3];                           // for few tokens; or null, then by way of tiles
-  MultiplyFn multiply[4];                          // tiles of bytes
+  DotRowsFn dot_rows[3];                           // for few tokens
+  MultiplyFn multiply[4];                          // tiles of bytes, for many tokens of 8 bits
   WidenFn widen;                                   // tiles of words, for many tokens of 16 bits
   MultiplyWideFn multiply_wide[kMaxWideTiles][3];  // of one tile and of two
 };
 
-// Null is what is never called: with 16 bits tiles of bytes are for few tokens, in formats that
-// have no other way for those.
+// Null is what is never called.
 template <DType kDType, int kPlanes>
 constexpr FormatKernels MakeKernels() {
   constexpr GroupForm f = GroupFormOf(kDType);
@@ -81,13 +80,11 @@ constexpr FormatKernels MakeKernels() {
   kernels.dot_rows[0] = GetDotRows<kPlanes, 1>(kDType);
   kernels.dot_rows[1] = GetDotRows<kPlanes, 2>(kDType);
   kernels.dot_rows[2] = GetDotRows<kPlanes, 4>(kDType);
-  if constexpr (kPlanes == 1 || GetDotRows<kPlanes, 1>(kDType) == nullptr) {
-    static_assert(kPlanes == 1 || !HasIntegerScales(kDType));
-    kernels.multiply[0] = &MultiplyTile<kGroup, f.zero_shift, f.has_offset, kMax, kPlanes, 1>;
-    kernels.multiply[1] = &MultiplyTile<kGroup, f.zero_shift, f.has_offset, kMax, kPlanes, 2>;
-    kernels.multiply[2] = &MultiplyTile<kGroup, f.zero_shift, f.has_offset, kMax, kPlanes, 4>;
-    kernels.multiply[3] =
-        &MultiplyTile<kGroup, f.zero_shift, f.has_offset, kMax, kPlanes, kMaxTileTokens>;
+  if constexpr (kPlanes == 1) {
+    kernels.multiply[0] = &MultiplyTile<kGroup, f.zero_shift, f.has_offset, kMax, 1>;
+    kernels.multiply[1] = &MultiplyTile<kGroup, f.zero_shift, f.has_offset, kMax, 2>;
+    kernels.multiply[2] = &MultiplyTile<kGroup, f.zero_shift, f.has_offset, kMax, 4>;
+    kernels.multiply[3] = &MultiplyTile<kGroup, f.zero_shift, f.has_offset, kMax, kMaxTileTokens>;
   }
   if constexpr (kPlanes == 2) {
     constexpr uint32_t kScale = HasIntegerScales(kDType) ? 32 : kGroup;
@@ -377,13 +374,12 @@ void QuantizedRows(const MatMulArgs& args, uint32_t begin, uint32_t end, uint8_t
                            GetKernels(args.dtype, planes),
                            RowBytes(args.dtype, args.columns),
                            HoldsWords(args.quantized_format, args.tokens)};
-  const bool few = args.tokens < kManyTokens;
-  if (few && product.kernels.dot_rows[0] != nullptr) return MultiplyFewTokens(product, begin, end);
-  const uint32_t panel_rows = (few ? 1 : kSumTiles) * kTileRows;
+  if (args.tokens < kManyTokens) return MultiplyFewTokens(product, begin, end);
+  constexpr uint32_t kPanelRows = kSumTiles * kTileRows;
   for (uint32_t token = 0; token < args.tokens; token += kSumTokens) {
     const uint32_t tokens = std::min(kSumTokens, args.tokens - token);
-    for (uint32_t row = begin; row < end; row += panel_rows) {
-      MultiplyPanel(product, row, std::min(panel_rows, end - row), token, tokens, scratch);
+    for (uint32_t row = begin; row < end; row += kPanelRows) {
+      MultiplyPanel(product, row, std::min(kPanelRows, end - row), token, tokens, scratch);
     }
   }
 #else

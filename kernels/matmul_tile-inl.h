@@ -161,17 +161,12 @@ HWY_INLINE Vi TimesPlaneBase(Vi dots) { return hn::Sub(hn::ShiftLeft<8>(dots), d
 
 // A group's dot products (u - zero) . q, one row a lane, of kTokens tokens. Exact: with 32 columns,
 // values up to 255 and q up to kMaxQ16 every partial sum is below 2^29.
-template <uint32_t kGroup, uint32_t kZeroShift, uint32_t kMaxValue, int kPlanes, int kTokens>
+template <uint32_t kGroup, uint32_t kZeroShift, uint32_t kMaxValue, int kTokens>
 WEIR_TILE_ATTRIBUTE HWY_INLINE void GroupDots(const uint8_t* values, const TokensView& tokens,
                                               uint32_t g, Vi* HWY_RESTRICT dots) {
   for (int t = 0; t < kTokens; ++t) dots[t] = hn::Zero(Di());
   AddPlaneDots<kGroup, kMaxValue, kTokens>(values, tokens.values + g * kGroup, tokens.stride_bytes,
                                            dots);
-  if constexpr (kPlanes == 2) {
-    for (int t = 0; t < kTokens; ++t) dots[t] = TimesPlaneBase(dots[t]);
-    AddPlaneDots<kGroup, kMaxValue, kTokens>(values, tokens.low_values + g * kGroup,
-                                             tokens.stride_bytes, dots);
-  }
   if constexpr (kZeroShift != 0 && !IsSigned<kMaxValue>()) {
     for (int t = 0; t < kTokens; ++t) {
       const int32_t* sums = Advance(tokens.negative_sums, t * tokens.stride_bytes);
@@ -181,8 +176,7 @@ WEIR_TILE_ATTRIBUTE HWY_INLINE void GroupDots(const uint8_t* values, const Token
 }
 
 // sums[kTokens][16] += the tile times the tokens, in the order that kernels/matmul_cpu.h states.
-template <uint32_t kGroup, uint32_t kZeroShift, bool kHasOffset, uint32_t kMaxValue, int kPlanes,
-          int kTokens>
+template <uint32_t kGroup, uint32_t kZeroShift, bool kHasOffset, uint32_t kMaxValue, int kTokens>
 WEIR_TILE_ATTRIBUTE void MultiplyTile(const TileView& tile, const TokensView& tokens, float* sums) {
   const Df d;
   for (uint32_t half = 0; half < 16; half += kLanes) {
@@ -190,7 +184,7 @@ WEIR_TILE_ATTRIBUTE void MultiplyTile(const TileView& tile, const TokensView& to
     for (int t = 0; t < kTokens; ++t) total[t] = hn::LoadU(d, sums + 16 * t + half);
     for (uint32_t g = 0; g < tile.groups; ++g) {
       Vi dots[kTokens];
-      GroupDots<kGroup, kZeroShift, kMaxValue, kPlanes, kTokens>(
+      GroupDots<kGroup, kZeroShift, kMaxValue, kTokens>(
           tile.values + uint64_t{g} * kGroup * 16 + 4 * half, tokens, g, dots);
       const Vf scale = hn::Load(d, tile.scales + 16 * g + half);
       for (int t = 0; t < kTokens; ++t) {
