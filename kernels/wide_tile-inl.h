@@ -98,6 +98,69 @@ void WidenTile(const uint8_t* values, uint32_t columns, const int32_t* integer_s
   }
 }
 
+#if HWY_TARGET == HWY_AVX2
+
+// dots[i][token] of 8 rows each and kGroup columns, of which the tile's words are at `values` and
+// the tokens' in the lines q[token]. Each load of a token serves both vectors of rows, and each of
+// a vector all tokens. One sum a product is enough: additions of integers take a cycle, and sums of
+// halves of the columns had no room in 16 registers.
+template <uint32_t kGroup, int kTokens>
+HWY_INLINE void WideDots(const int16_t* values, const int16_t* const* q, uint32_t line,
+                         uint32_t first, Vi (*HWY_RESTRICT dots)[kTokens]) {
+#pragma GCC unroll 16
+  for (uint32_t i = 0; i < kGroup / 2; ++i) {
+    const uint32_t pair = first / 2 + i;  // of 16, two of each four columns
+    const Vi low = LoadInts(values + 32 * i), high = LoadInts(values + 32 * i + 16);
+    for (int t = 0; t < kTokens; ++t) {
+      const Vi two = BroadcastPair(q[t] + line + 16 * (pair % 2) + 2 * (pair / 2));
+      const Vi a = MultiplyAddPairs(low, two), b = MultiplyAddPairs(high, two);
+      dots[0][t] = i == 0 ? a : InOrder(hn::Add(dots[0][t], a));
+      dots[1][t] = i == 0 ? b : InOrder(hn::Add(dots[1][t], b));
+    }
+  }
+}
+
+// As below, of one tile, whose rows are two vectors: both are taken at once.
+template <uint32_t kGroup, uint32_t kScaleColumns, bool kHasOffset, int kTiles, int kTokens>
+void MultiplyWide(const WideTile* tiles, const WideTokens& tokens, uint32_t columns,
+                  float* const* sums) {
+  static_assert(kTiles == 1 && kLanes == 8);
+  const Df d;
+  const WideTile tile = *tiles;
+  const int16_t* q[kTokens];
+  Vf total[2][kTokens];
+  for (int t = 0; t < kTokens; ++t) {
+    q[t] = Advance(tokens.values, t * tokens.stride_bytes);
+    for (uint32_t v = 0; v < 2; ++v) total[v][t] = hn::Load(d, sums[0] + 16 * t + 8 * v);
+  }
+  for (uint32_t line = 0; line < columns; line += 32) {
+#pragma GCC unroll 2
+    for (uint32_t part = 0; part < 32 / kGroup; ++part) {
+      const uint32_t at = line + part * kGroup, g = at / kGroup;
+      Vi dots[2][kTokens];
+      WideDots<kGroup, kTokens>(tile.values + 16 * uint64_t{at}, q, line, at - line, dots);
+      for (int t = 0; t < kTokens; ++t) {
+        const uint64_t skip = t * tokens.stride_bytes;
+        const Vf token_scale = hn::Set(d, Advance(tokens.scales, skip)[line / 32]);
+        for (uint32_t v = 0; v < 2; ++v) {
+          const Vf scale = hn::Load(d, tile.scales + 16 * (at / kScaleColumns) + 8 * v);
+          Vf& sum = total[v][t];
+          sum = hn::MulAdd(hn::ConvertTo(d, dots[v][t]), hn::Mul(scale, token_scale), sum);
+          if constexpr (kHasOffset) {
+            sum = hn::MulAdd(hn::Load(d, tile.offsets + 16 * g + 8 * v),
+                             hn::Set(d, Advance(tokens.scaled_sums, skip)[g]), sum);
+          }
+        }
+      }
+    }
+  }
+  for (int t = 0; t < kTokens; ++t) {
+    for (uint32_t v = 0; v < 2; ++v) hn::Store(total[v][t], d, sums[0] + 16 * t + 8 * v);
+  }
+}
+
+#else
+
 // dots[i][tile][token] of 16 columns from `at` on and of the next 16: as many sums at once as hide
 // the latency of the products.
 template <int kTiles, int kTokens>
@@ -163,6 +226,8 @@ WEIR_TILE_ATTRIBUTE void MultiplyWide(const WideTile* tiles, const WideTokens& t
     }
   }
 }
+
+#endif  // AVX2
 
 }  // namespace HWY_NAMESPACE
 }  // namespace weir
