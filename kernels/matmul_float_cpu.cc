@@ -42,8 +42,11 @@ using FloatTag = hn::CappedTag<float, 16>;
 using FloatVec = hn::VFromD<FloatTag>;
 constexpr uint32_t kFloatLanes = HWY_TARGET == HWY_AVX2 ? 8 : 16;
 constexpr uint32_t kParts = 16 / kFloatLanes;  // vectors that make up the 16 sums
-// Rows x tokens whose sums fit the registers.
-constexpr uint32_t kBlock = HWY_TARGET == HWY_AVX2 ? 2 : 4;
+// Rows x tokens of which one vector of sums each fits the registers, beside one row's weights and
+// the tokens' activations.
+constexpr uint32_t kBlockRows = 4;
+constexpr uint32_t kBlockTokens = HWY_TARGET == HWY_AVX2 ? 3 : 4;
+static_assert(kPanelRows % kBlockRows == 0);
 
 // The 16 sums by halving.
 inline float AddSums(const FloatVec* parts) {
@@ -58,25 +61,24 @@ inline float AddSums(const FloatVec* parts) {
   return _mm_cvtss_f32(_mm_add_ss(sum, _mm_movehdup_ps(sum)));
 }
 
-// 16 columns at `at`, of which the input has `left`: what lies beyond its row is not ours to read.
+// kFloatLanes columns at `at`, of which the input has `left`, or less than none: what lies beyond
+// its row is not ours to read.
 template <uint32_t kRows, uint32_t kTokens, bool kWhole>
 HWY_INLINE void AddColumns(const float (*weights)[kPiece], const float* input, uint64_t stride,
-                           uint32_t at, uint32_t left, FloatVec (*dots)[kRows][kParts]) {
+                           uint32_t at, int32_t left, FloatVec (*dots)[kRows]) {
   const FloatTag d;
-  for (uint32_t part = 0; part < kParts; ++part) {
-    FloatVec w[kRows];
-    const uint32_t c = at + part * kFloatLanes;
-    for (uint32_t r = 0; r < kRows; ++r) w[r] = hn::Load(d, weights[r] + c);
-    for (uint32_t t = 0; t < kTokens; ++t) {
-      FloatVec x = hn::Zero(d);
-      if constexpr (kWhole) {
-        x = hn::LoadU(d, input + t * stride + c);
-      } else if (left > part * kFloatLanes) {
-        const auto mask = hn::FirstN(d, left - part * kFloatLanes);
-        x = hn::MaskedLoad(mask, d, input + t * stride + c);
-      }
-      for (uint32_t r = 0; r < kRows; ++r) dots[t][r][part] = hn::MulAdd(w[r], x, dots[t][r][part]);
+  FloatVec x[kTokens];
+  for (uint32_t t = 0; t < kTokens; ++t) {
+    x[t] = hn::Zero(d);
+    if constexpr (kWhole) {
+      x[t] = hn::LoadU(d, input + t * stride + at);
+    } else if (left > 0) {
+      x[t] = hn::MaskedLoad(hn::FirstN(d, static_cast<size_t>(left)), d, input + t * stride + at);
     }
+  }
+  for (uint32_t r = 0; r < kRows; ++r) {
+    const FloatVec w = hn::Load(d, weights[r] + at);
+    for (uint32_t t = 0; t < kTokens; ++t) dots[t][r] = hn::MulAdd(w, x[t], dots[t][r]);
   }
 }
 
@@ -86,21 +88,18 @@ struct FloatSums {
   float* sums;         // [token][kPanelRows]: of the chunks before
 };
 
-// Adds weights[r] . input[t] over one piece of a chunk; kTail: of columns that are no multiple
-// of 16.
+// Adds weights[r] . input[t] over one piece of a chunk to vector `part` of the sums; kTail: of
+// columns that are no multiple of 16.
 template <uint32_t kRows, uint32_t kTokens, bool kTail>
-void DotFloats(const float (*weights)[kPiece], const float* input, uint64_t stride,
-               uint32_t columns, bool first, bool last, const FloatSums& to) {
+HWY_INLINE void DotPart(const float (*weights)[kPiece], const float* input, uint64_t stride,
+                        uint32_t columns, bool first, bool last, uint32_t part,
+                        const FloatSums& to) {
   const FloatTag d;
-  FloatVec dots[kTokens][kRows][kParts];
+  const uint32_t shift = part * kFloatLanes;
+  FloatVec dots[kTokens][kRows];
   const auto for_all = [&](const auto& use) HWY_ATTR {
     for (uint32_t t = 0; t < kTokens; ++t) {
-      for (uint32_t r = 0; r < kRows; ++r) {
-        float* const parts = to.parts[t * kPanelRows + r];
-        for (uint32_t part = 0; part < kParts; ++part) {
-          use(dots[t][r][part], parts + part * kFloatLanes);
-        }
-      }
+      for (uint32_t r = 0; r < kRows; ++r) use(dots[t][r], to.parts[t * kPanelRows + r] + shift);
     }
   };
   if (first) {
@@ -110,17 +109,35 @@ void DotFloats(const float (*weights)[kPiece], const float* input, uint64_t stri
   }
   uint32_t c = 0;
   for (; c + 16 <= columns; c += 16) {
-    AddColumns<kRows, kTokens, true>(weights, input, stride, c, 16, dots);
+    AddColumns<kRows, kTokens, true>(weights, input, stride, c + shift, 16, dots);
   }
   if constexpr (kTail) {
-    AddColumns<kRows, kTokens, false>(weights, input, stride, c, columns - c, dots);
+    const int32_t left = static_cast<int32_t>(columns - c) - static_cast<int32_t>(shift);
+    AddColumns<kRows, kTokens, false>(weights, input, stride, c + shift, left, dots);
   }
-  if (!last) {
+  if (!last || part + 1 < kParts) {
     for_all([&](const FloatVec& dot, float* parts) HWY_ATTR { hn::Store(dot, d, parts); });
     return;
   }
   for (uint32_t t = 0; t < kTokens; ++t) {
-    for (uint32_t r = 0; r < kRows; ++r) to.sums[t * kPanelRows + r] += AddSums(dots[t][r]);
+    for (uint32_t r = 0; r < kRows; ++r) {
+      FloatVec parts[kParts];
+      for (uint32_t i = 0; i < part; ++i) {
+        parts[i] = hn::Load(d, to.parts[t * kPanelRows + r] + i * kFloatLanes);
+      }
+      parts[part] = dots[t][r];
+      to.sums[t * kPanelRows + r] += AddSums(parts);
+    }
+  }
+}
+
+// The same to all of the sums, one vector of each after the other.
+template <uint32_t kRows, uint32_t kTokens, bool kTail>
+void DotFloats(const float (*weights)[kPiece], const float* input, uint64_t stride,
+               uint32_t columns, bool first, bool last, const FloatSums& to) {
+#pragma GCC unroll 2
+  for (uint32_t part = 0; part < kParts; ++part) {
+    DotPart<kRows, kTokens, kTail>(weights, input, stride, columns, first, last, part, to);
   }
 }
 
@@ -128,11 +145,11 @@ void DotFloats(const float (*weights)[kPiece], const float* input, uint64_t stri
 template <uint32_t kTokens>
 void DotTokens(FloatScratch& scratch, uint32_t rows, uint32_t token, const float* input,
                uint64_t stride, uint32_t columns, bool first, bool last) {
-  for (uint32_t r = 0; r < rows; r += kBlock) {
+  for (uint32_t r = 0; r < rows; r += kBlockRows) {
     const FloatSums to = {scratch.parts[token] + r, scratch.sums[token] + r};
     // Sums stay in registers where no tail follows.
-    const auto dot =
-        columns % 16 == 0 ? &DotFloats<kBlock, kTokens, false> : &DotFloats<kBlock, kTokens, true>;
+    const auto dot = columns % 16 == 0 ? &DotFloats<kBlockRows, kTokens, false>
+                                       : &DotFloats<kBlockRows, kTokens, true>;
     dot(scratch.weights + r, input, stride, columns, first, last, to);
   }
 }
@@ -157,8 +174,8 @@ void MultiplyFloatPanel(const MatMulArgs& args, uint32_t row, uint32_t rows, uin
     const float* input = args.input + uint64_t{token} * args.input_stride + column;
     const uint64_t stride = args.input_stride;
     uint32_t t = 0;
-    for (; t + kBlock <= tokens; t += kBlock) {
-      DotTokens<kBlock>(scratch, rows, t, input + t * stride, stride, columns, first, last);
+    for (; t + kBlockTokens <= tokens; t += kBlockTokens) {
+      DotTokens<kBlockTokens>(scratch, rows, t, input + t * stride, stride, columns, first, last);
     }
     for (; t < tokens; ++t) {
       DotTokens<1>(scratch, rows, t, input + t * stride, stride, columns, first, last);
