@@ -62,7 +62,7 @@ using MultiplyWideFn = void (*)(const WideTile*, const WideTokens&, uint32_t col
 constexpr uint32_t kMaxTileTokens = HWY_TARGET == HWY_AVX3_DL ? 8 : 4;
 constexpr uint32_t kMaxWideTokens = 4;
 constexpr uint32_t kMaxWideTiles = HWY_TARGET == HWY_AVX2 ? 1 : 2;  // sums in registers
-constexpr uint32_t kMaxTokensView = 4;
+constexpr uint32_t kMaxRowTokens = 4;
 
 struct FormatKernels {
   DotRowsFn dot_rows[3];                           // for few tokens
@@ -336,8 +336,8 @@ void MultiplyRows(const Product& p, uint32_t row, uint64_t stride_bytes, uint32_
   const EvenRows rows = {first, stride_bytes, first + kLanes * p.row_bytes};
   const uint64_t blocks = p.args.columns / p.info.block_elements;
   for (uint32_t token = 0; token < p.args.tokens;) {
-    const int log2 = TokensLog2(p.args.tokens - token, kMaxTokensView);
-    alignas(64) float sums[kMaxTokensView * kLanes] = {};
+    const int log2 = TokensLog2(p.args.tokens - token, kMaxRowTokens);
+    alignas(64) float sums[kMaxRowTokens * kLanes] = {};
     p.kernels.dot_rows[log2](rows, blocks, TokensAt(p, token, 0), sums);
     for (uint32_t t = 0; t < 1u << log2; ++t) {
       for (uint32_t r = begin; r < end; ++r) {

@@ -119,9 +119,9 @@ constexpr bool IsSigned() {
   return HWY_TARGET != HWY_AVX3_DL && kMaxValue > 127;
 }
 
-// dots[t] += u . q (unsigned) or (u - zero) . q (signed) of one plane of q, one row a lane.
+// dots[t] += u . q (unsigned) or (u - zero) . q (signed), one row a lane.
 template <uint32_t kGroup, uint32_t kMaxValue, int kTokens>
-WEIR_TILE_ATTRIBUTE HWY_INLINE void AddPlaneDots(const uint8_t* values, const int8_t* q,
+WEIR_TILE_ATTRIBUTE HWY_INLINE void AddTokenDots(const uint8_t* values, const int8_t* q,
                                                  uint64_t stride_bytes, Vi* HWY_RESTRICT dots) {
   constexpr uint32_t kSteps = kGroup / 4;
 #if HWY_TARGET == HWY_AVX3_DL
@@ -160,12 +160,12 @@ WEIR_TILE_ATTRIBUTE HWY_INLINE void AddPlaneDots(const uint8_t* values, const in
 HWY_INLINE Vi TimesPlaneBase(Vi dots) { return hn::Sub(hn::ShiftLeft<8>(dots), dots); }
 
 // A group's dot products (u - zero) . q, one row a lane, of kTokens tokens. Exact: with 32 columns,
-// values up to 255 and q up to kMaxQ16 every partial sum is below 2^29.
+// values up to 255 and q up to kMaxQ8 every partial sum is below 2^20.
 template <uint32_t kGroup, uint32_t kZeroShift, uint32_t kMaxValue, int kTokens>
 WEIR_TILE_ATTRIBUTE HWY_INLINE void GroupDots(const uint8_t* values, const TokensView& tokens,
                                               uint32_t g, Vi* HWY_RESTRICT dots) {
   for (int t = 0; t < kTokens; ++t) dots[t] = hn::Zero(Di());
-  AddPlaneDots<kGroup, kMaxValue, kTokens>(values, tokens.values + g * kGroup, tokens.stride_bytes,
+  AddTokenDots<kGroup, kMaxValue, kTokens>(values, tokens.values + g * kGroup, tokens.stride_bytes,
                                            dots);
   if constexpr (kZeroShift != 0 && !IsSigned<kMaxValue>()) {
     for (int t = 0; t < kTokens; ++t) {
