@@ -125,19 +125,20 @@ WEIR_TILE_ATTRIBUTE void DotQ4_1(const EvenRows& rows, uint64_t blocks, TokensVi
   StoreTotals<kTokens>(totals, sums);
 }
 
-template <int kPlanes, int kTokens>
-WEIR_TILE_ATTRIBUTE HWY_INLINE void AddBlockQ5_0(const TokensView& tokens, uint32_t b, Vf scale,
-                                                 Vi low_bits, Vi high_bits, const Vi* words,
-                                                 Vf* totals) {
+// kDType: Q5_0, or Q5_1, which has offsets.
+template <DType kDType, int kPlanes, int kTokens>
+WEIR_TILE_ATTRIBUTE HWY_INLINE void AddBlockQ5(const TokensView& tokens, uint32_t b, Vf scale,
+                                               Vf offset, Vi low_bits, Vi high_bits,
+                                               const Vi* words, Vf* totals) {
   PlaneDots<kTokens> dots;
   Clear(&dots);
   Vi four[4];
   const auto add = [&](uint32_t word, Vi values) WEIR_TILE_ATTRIBUTE {
     four[word % 4] = values;
-    if (word % 4 == 3) AddFourWords<DType::kQ5_0, kPlanes>(tokens, b, word - 3, four, dots);
+    if (word % 4 == 3) AddFourWords<kDType, kPlanes>(tokens, b, word - 3, four, dots);
   };
   ForWordsOfQ5_0(low_bits, high_bits, words, add);
-  AddGroup<DType::kQ5_0, kPlanes>(tokens, b, dots, scale, Vf(), totals);
+  AddGroup<kDType, kPlanes>(tokens, b, dots, scale, offset, totals);
 }
 
 #if HWY_TARGET == HWY_AVX3_DL
@@ -147,10 +148,10 @@ WEIR_TILE_ATTRIBUTE HWY_INLINE void AddTwoQ5_0(const TokensView& tokens, uint32_
                                                const Vi* words, Vf* totals) {
   Vi first[4];
   HalfWordOn<4>(words + 1, first);
-  AddBlockQ5_0<kPlanes, kTokens>(tokens, b, LowHalves(words[0]), hn::ShiftRight<16>(words[0]),
-                                 words[1], first, totals);
-  AddBlockQ5_0<kPlanes, kTokens>(tokens, b + 1, HighHalves(words[5]), words[6],
-                                 hn::ShiftRight<16>(words[6]), words + 7, totals);
+  AddBlockQ5<DType::kQ5_0, kPlanes, kTokens>(tokens, b, LowHalves(words[0]), Vf(),
+                                             hn::ShiftRight<16>(words[0]), words[1], first, totals);
+  AddBlockQ5<DType::kQ5_0, kPlanes, kTokens>(tokens, b + 1, HighHalves(words[5]), Vf(), words[6],
+                                             hn::ShiftRight<16>(words[6]), words + 7, totals);
 }
 #endif
 
@@ -182,8 +183,8 @@ WEIR_TILE_ATTRIBUTE void DotQ5_0(const EvenRows& rows, uint64_t blocks, TokensVi
     Vi head[4], words[4];
     from.Load(0, head);
     from.Load(offsetof(BlockQ5_0, qs), words);
-    AddBlockQ5_0<kPlanes, kTokens>(tokens, 0, LowHalves(head[0]), hn::ShiftRight<16>(head[0]),
-                                   head[1], words, totals);
+    AddBlockQ5<DType::kQ5_0, kPlanes, kTokens>(tokens, 0, LowHalves(head[0]), Vf(),
+                                               hn::ShiftRight<16>(head[0]), head[1], words, totals);
     from.Next(sizeof(BlockQ5_0));
     NextGroups<32>(&tokens, 1);
   }
@@ -197,18 +198,11 @@ WEIR_TILE_ATTRIBUTE void DotQ5_1(const EvenRows& rows, uint64_t blocks, TokensVi
   Vf totals[kTokens];
   LoadTotals<kTokens>(sums, totals);
   for (; blocks > 0; --blocks) {
-    Vi start[4], words[4], four[4];
-    from.Load(0, start);
+    Vi head[4], words[4];
+    from.Load(0, head);
     from.Load(offsetof(BlockQ5_1, qs), words);
-    PlaneDots<kTokens> dots;
-    Clear(&dots);
-    const auto add = [&](uint32_t word, Vi values) WEIR_TILE_ATTRIBUTE {
-      four[word % 4] = values;
-      if (word % 4 == 3) AddFourWords<DType::kQ5_1, kPlanes>(tokens, 0, word - 3, four, dots);
-    };
-    ForWordsOfQ5_0(start[1], hn::ShiftRight<16>(start[1]), words, add);
-    AddGroup<DType::kQ5_1, kPlanes>(tokens, 0, dots, LowHalves(start[0]), HighHalves(start[0]),
-                                    totals);
+    AddBlockQ5<DType::kQ5_1, kPlanes, kTokens>(tokens, 0, LowHalves(head[0]), HighHalves(head[0]),
+                                               head[1], hn::ShiftRight<16>(head[1]), words, totals);
     from.Next(sizeof(BlockQ5_1));
     NextGroups<32>(&tokens, 1);
   }
