@@ -1,5 +1,5 @@
 // Rows of formats whose values are codes of four bits times a few tokens; see
-// kernels/dot_rows-inl.h.
+// kernels/dot_words-inl.h.
 #if defined(WEIR_KERNELS_DOT_ROWS_CODES_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef WEIR_KERNELS_DOT_ROWS_CODES_INL_H_
 #undef WEIR_KERNELS_DOT_ROWS_CODES_INL_H_

@@ -1,4 +1,4 @@
-// Rows of the K formats, in blocks of 256, times a few tokens; see kernels/dot_rows-inl.h.
+// Rows of the K formats, in blocks of 256, times a few tokens; see kernels/dot_words-inl.h.
 #if defined(WEIR_KERNELS_DOT_ROWS_K_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef WEIR_KERNELS_DOT_ROWS_K_INL_H_
 #undef WEIR_KERNELS_DOT_ROWS_K_INL_H_

@@ -1,6 +1,8 @@
-// What products of rows with a few tokens are made of, whatever the format: reading kLanes rows,
-// multiplying words of them, adding up groups. How values, scales and offsets come out of the rows
-// is as in kernels/build_tile-inl.h.
+// kLanes rows of a weight times a few tokens: words are multiplied as they are decoded, in
+// registers, so that no tile is written and read again for a few uses. Here is what the formats
+// share: reading rows, multiplying words of them, adding up groups. How values, scales and offsets
+// come out of the rows is as in kernels/build_tile-inl.h and kernels/unpack-inl.h; the sums are
+// those that kernels/matmul_cpu.h states, bit for bit.
 #if defined(WEIR_KERNELS_DOT_WORDS_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef WEIR_KERNELS_DOT_WORDS_INL_H_
 #undef WEIR_KERNELS_DOT_WORDS_INL_H_

@@ -15,7 +15,7 @@
 #include "io/base.h"
 #include "kernels/build_tile-inl.h"
 #include "kernels/cpu_device.h"
-#include "kernels/dot_rows-inl.h"
+#include "kernels/format_kernels-inl.h"
 #include "kernels/matmul_cpu.h"
 #include "kernels/matmul_tile-inl.h"
 #include "kernels/quantized_activations.h"
@@ -53,82 +53,12 @@ struct Scratch {
 };
 static_assert(sizeof(Scratch) <= CpuStream::kScratchBytes);
 
-// The functions of one format, by numbers of tokens: 1, 2, 4, 8.
-using MultiplyFn = void (*)(const TileView&, const TokensView&, float*);
-using WidenFn = void (*)(const uint8_t* values, uint32_t columns, const int32_t* integer_scales,
-                         int16_t* to);
-using MultiplyWideFn = void (*)(const WideTile*, const WideTokens&, uint32_t columns,
-                                float* const* sums);
-constexpr uint32_t kMaxTileTokens = HWY_TARGET == HWY_AVX3_DL ? 8 : 4;
-constexpr uint32_t kMaxWideTokens = 4;
-constexpr uint32_t kMaxWideTiles = HWY_TARGET == HWY_AVX2 ? 1 : 2;  // sums in registers
-constexpr uint32_t kMaxRowTokens = 4;
-
-struct FormatKernels {
-  DotRowsFn dot_rows[3];                           // for few tokens
-  MultiplyFn multiply[4];                          // tiles of bytes, for many tokens of 8 bits
-  WidenFn widen;                                   // tiles of words, for many tokens of 16 bits
-  MultiplyWideFn multiply_wide[kMaxWideTiles][3];  // of one tile and of two
-};
-
-// Null is what is never called.
-template <DType kDType, int kPlanes>
-constexpr FormatKernels MakeKernels() {
-  constexpr GroupForm f = GroupFormOf(kDType);
-  constexpr uint32_t kGroup = f.group_elements, kMax = f.max_value;
-  FormatKernels kernels = {};
-  kernels.dot_rows[0] = GetDotRows<kPlanes, 1>(kDType);
-  kernels.dot_rows[1] = GetDotRows<kPlanes, 2>(kDType);
-  kernels.dot_rows[2] = GetDotRows<kPlanes, 4>(kDType);
-  if constexpr (kPlanes == 1) {
-    kernels.multiply[0] = &MultiplyTile<kGroup, f.zero_shift, f.has_offset, kMax, 1>;
-    kernels.multiply[1] = &MultiplyTile<kGroup, f.zero_shift, f.has_offset, kMax, 2>;
-    kernels.multiply[2] = &MultiplyTile<kGroup, f.zero_shift, f.has_offset, kMax, 4>;
-    kernels.multiply[3] = &MultiplyTile<kGroup, f.zero_shift, f.has_offset, kMax, kMaxTileTokens>;
-  }
-  if constexpr (kPlanes == 2) {
-    constexpr uint32_t kScale = HasIntegerScales(kDType) ? 32 : kGroup;
-    kernels.widen = &WidenTile<kGroup, f.zero_shift>;
-    kernels.multiply_wide[0][0] = &MultiplyWide<kGroup, kScale, f.has_offset, 1, 1>;
-    kernels.multiply_wide[0][1] = &MultiplyWide<kGroup, kScale, f.has_offset, 1, 2>;
-    kernels.multiply_wide[0][2] = &MultiplyWide<kGroup, kScale, f.has_offset, 1, 4>;
-    if constexpr (kMaxWideTiles == 2) {
-      kernels.multiply_wide[1][0] = &MultiplyWide<kGroup, kScale, f.has_offset, 2, 1>;
-      kernels.multiply_wide[1][1] = &MultiplyWide<kGroup, kScale, f.has_offset, 2, 2>;
-      kernels.multiply_wide[1][2] = &MultiplyWide<kGroup, kScale, f.has_offset, 2, 4>;
-    }
-  }
-  return kernels;
-}
-template <DType kDType, int kPlanes>
-constexpr FormatKernels kKernelsOf = MakeKernels<kDType, kPlanes>();
-
 const FormatKernels& GetKernels(DType dtype, uint32_t planes) {
-  switch (dtype) {
-#define WEIR_KERNELS_CASE(name) \
-  case DType::k##name:          \
-    return planes == 2 ? kKernelsOf<DType::k##name, 2> : kKernelsOf<DType::k##name, 1>
-    WEIR_KERNELS_CASE(Q4_0);
-    WEIR_KERNELS_CASE(Q4_1);
-    WEIR_KERNELS_CASE(Q5_0);
-    WEIR_KERNELS_CASE(Q5_1);
-    WEIR_KERNELS_CASE(Q8_0);
-    WEIR_KERNELS_CASE(Q2_K);
-    WEIR_KERNELS_CASE(Q3_K);
-    WEIR_KERNELS_CASE(Q4_K);
-    WEIR_KERNELS_CASE(Q5_K);
-    WEIR_KERNELS_CASE(Q6_K);
-    WEIR_KERNELS_CASE(IQ4_NL);
-    WEIR_KERNELS_CASE(IQ4_XS);
-    WEIR_KERNELS_CASE(MXFP4);
-#undef WEIR_KERNELS_CASE
-    case DType::kF32:
-    case DType::kF16:
-    case DType::kBF16:
-      break;
-  }
-  WEIR_CHECK(false && "float formats are multiplied by MultiplyFloatRows");
-  return kKernelsOf<DType::kQ4_0, 1>;
+  const FormatKernels* kernels = KernelsOfSmallBlocks(dtype, planes);
+  if (kernels == nullptr) kernels = KernelsOfKBlocks(dtype, planes);
+  if (kernels == nullptr) kernels = KernelsOfCodeBlocks(dtype, planes);
+  WEIR_CHECK(kernels != nullptr && "float formats are multiplied by MultiplyFloatRows");
+  return *kernels;
 }
 
 // Index of the functions for as many of `left` tokens as go at once, at most `most`.

@@ -11,6 +11,7 @@
 #include <utility>
 #include <vector>
 
+#include "CLI/CLI.hpp"
 #include "absl/strings/str_cat.h"
 #include "engine/sampler.h"
 #include "io/base.h"

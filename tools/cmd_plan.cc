@@ -5,6 +5,7 @@
 #include <optional>
 #include <string>
 
+#include "CLI/CLI.hpp"
 #include "absl/strings/str_format.h"
 #include "io/base.h"
 #include "nlohmann/json.hpp"

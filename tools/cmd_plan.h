@@ -3,7 +3,7 @@
 #ifndef WEIR_TOOLS_CMD_PLAN_H_
 #define WEIR_TOOLS_CMD_PLAN_H_
 
-#include "CLI/CLI.hpp"
+#include "tools/cli_app.h"
 
 namespace weir {
 

@@ -8,6 +8,7 @@
 #include <set>
 #include <utility>
 
+#include "CLI/CLI.hpp"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "engine/planner.h"

@@ -2,7 +2,6 @@
 #ifndef WEIR_TOOLS_CMD_PROBE_H_
 #define WEIR_TOOLS_CMD_PROBE_H_
 
-#include <CLI/CLI.hpp>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -12,6 +11,7 @@
 #include "engine/hardware_probe.h"
 #include "engine/saved_ceilings.h"
 #include "nlohmann/json.hpp"
+#include "tools/cli_app.h"
 
 namespace weir {
 

@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <utility>
 
+#include "CLI/CLI.hpp"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "engine/accelerator.h"

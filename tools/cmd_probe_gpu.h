@@ -3,7 +3,6 @@
 #ifndef WEIR_TOOLS_CMD_PROBE_GPU_H_
 #define WEIR_TOOLS_CMD_PROBE_GPU_H_
 
-#include <CLI/CLI.hpp>
 #include <memory>
 #include <string>
 
@@ -12,6 +11,7 @@
 #include "engine/device_probe.h"
 #include "kernels/device.h"
 #include "nlohmann/json.hpp"
+#include "tools/cli_app.h"
 #include "tools/device_options.h"
 
 namespace weir {

@@ -2,7 +2,6 @@
 #ifndef WEIR_TOOLS_CMD_PROBE_MEMORY_H_
 #define WEIR_TOOLS_CMD_PROBE_MEMORY_H_
 
-#include <CLI/CLI.hpp>
 #include <cstdint>
 #include <string>
 
@@ -10,6 +9,7 @@
 #include "absl/status/statusor.h"
 #include "engine/device_probe.h"
 #include "nlohmann/json.hpp"
+#include "tools/cli_app.h"
 
 namespace weir {
 

@@ -2,7 +2,7 @@
 #ifndef WEIR_TOOLS_CMD_RUN_H_
 #define WEIR_TOOLS_CMD_RUN_H_
 
-#include "CLI/CLI.hpp"
+#include "tools/cli_app.h"
 
 namespace weir {
 

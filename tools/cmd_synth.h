@@ -2,11 +2,11 @@
 #ifndef WEIR_TOOLS_CMD_SYNTH_H_
 #define WEIR_TOOLS_CMD_SYNTH_H_
 
-#include <CLI/CLI.hpp>
 #include <string>
 
 #include "absl/status/status.h"
 #include "models/synthetic.h"
+#include "tools/cli_app.h"
 
 namespace weir {
 

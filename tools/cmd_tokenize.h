@@ -2,11 +2,11 @@
 #ifndef WEIR_TOOLS_CMD_TOKENIZE_H_
 #define WEIR_TOOLS_CMD_TOKENIZE_H_
 
-#include <CLI/CLI.hpp>
 #include <string>
 
 #include "absl/status/statusor.h"
 #include "models/tokenizer.h"
+#include "tools/cli_app.h"
 
 namespace weir {
 

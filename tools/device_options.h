@@ -12,11 +12,11 @@
 #include <string>
 #include <vector>
 
-#include "CLI/CLI.hpp"
 #include "absl/status/statusor.h"
 #include "engine/accelerator.h"
 #include "kernels/cuda_device.h"
 #include "tiering/plan.h"
+#include "tools/cli_app.h"
 
 namespace weir {
 

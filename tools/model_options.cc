@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "CLI/CLI.hpp"
 #include "absl/strings/str_cat.h"
 #include "io/base.h"
 #include "io/reader.h"

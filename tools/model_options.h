@@ -6,9 +6,9 @@
 #include <memory>
 #include <string>
 
-#include "CLI/CLI.hpp"
 #include "absl/status/statusor.h"
 #include "engine/model.h"
+#include "tools/cli_app.h"
 #include "tools/device_options.h"
 #include "tools/disk_ceiling.h"
 

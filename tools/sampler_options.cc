@@ -2,6 +2,7 @@
 
 #include <random>
 
+#include "CLI/CLI.hpp"
 #include "absl/strings/str_cat.h"
 #include "tools/exit_codes.h"
 

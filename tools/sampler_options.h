@@ -4,9 +4,9 @@
 
 #include <cstdint>
 
-#include "CLI/CLI.hpp"
 #include "absl/status/statusor.h"
 #include "engine/sampler.h"
+#include "tools/cli_app.h"
 
 namespace weir {
 

@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
+#include "CLI/CLI.hpp"
 #include "models/gguf.h"
 #include "models/layer_tensors.h"
 #include "tools/cmd_inspect.h"
