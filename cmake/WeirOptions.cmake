@@ -38,8 +38,7 @@ if(WEIR_SANITIZE)
   add_link_options(-fsanitize=${WEIR_SANITIZE})
 endif()
 
-
-# The instruction sets that Highway leaves out of sanitizer builds, whose kernels compile slowly: AVX3,
+# What Highway leaves out of sanitizer builds, whose kernels compile slowly: the target AVX3,
 # whose code AVX3_DL's is but for one instruction, and what this machine cannot run. The unit tests
 # run all that it can.
 if(WEIR_SANITIZE)
