@@ -28,7 +28,7 @@ void MultiplyQuantizedRows(const MatMulArgs& args, uint32_t begin, uint32_t end,
 // halving (8 to 8, 4 to 4, 2 to 2, 1 to 1), and the chunks' results in order:
 //   output = (sum + bias) [+ output]
 // likewise the same bits everywhere.
-inline constexpr uint32_t kFloatChunk = 2048;
+inline constexpr uint32_t kFloatChunk = 512;
 void MultiplyFloatRows(const MatMulArgs& args, uint32_t begin, uint32_t end, uint8_t* scratch);
 
 // The last step of both: output[t, row] from `sum`.

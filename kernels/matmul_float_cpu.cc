@@ -24,17 +24,19 @@ namespace HWY_NAMESPACE {
 
 #if WEIR_IS_KERNEL_TARGET
 
-// The decoded weights of a panel fit the nearest memory, its tokens' activations the next. A chunk
-// of columns is taken in pieces, between which its 16 sums wait in memory.
-constexpr uint32_t kPanelRows = 16;
-constexpr uint32_t kPanelTokens = 64;
-constexpr uint32_t kPiece = 512;
-static_assert(kFloatChunk % kPiece == 0);
+// A panel is a chunk of columns of a few rows, decoded into the nearest memory. The tokens' same
+// columns are copied next to each other once for a group of panels: in place their addresses differ
+// by multiples of a power of two, so that they would drive each other out of all nearer memories.
+constexpr uint32_t kPanelRows = 8;
+constexpr uint32_t kGroupRows = 128;
+constexpr uint32_t kGroupTokens = 96;
+constexpr uint32_t kStride = kFloatChunk + 16;  // no power of two, for the same reason
 
 struct FloatScratch {
-  alignas(64) float weights[kPanelRows][kPiece];  // zero beyond the piece's columns, up to 16
-  alignas(64) float parts[kPanelTokens][kPanelRows][16];
-  alignas(64) float sums[kPanelTokens][kPanelRows];
+  // Both are zero beyond the chunk's columns, up to a multiple of 16.
+  alignas(64) float weights[kPanelRows][kStride];
+  alignas(64) float inputs[kGroupTokens][kStride];
+  alignas(64) float sums[kGroupTokens][kGroupRows];
 };
 static_assert(sizeof(FloatScratch) <= CpuStream::kScratchBytes);
 
@@ -46,139 +48,113 @@ constexpr uint32_t kParts = 16 / kFloatLanes;  // vectors that make up the 16 su
 // the tokens' activations.
 constexpr uint32_t kBlockRows = 4;
 constexpr uint32_t kBlockTokens = HWY_TARGET == HWY_AVX2 ? 3 : 4;
-static_assert(kPanelRows % kBlockRows == 0);
+static_assert(kPanelRows % kBlockRows == 0 && kGroupRows % kPanelRows == 0);
 
-// The 16 sums by halving.
-inline float AddSums(const FloatVec* parts) {
-#if HWY_TARGET == HWY_AVX2
-  const __m256 eight = _mm256_add_ps(parts[0].raw, parts[1].raw);
-#else
-  const __m256 eight =
-      _mm256_add_ps(_mm512_castps512_ps256(parts[0].raw), _mm512_extractf32x8_ps(parts[0].raw, 1));
-#endif
-  __m128 sum = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
-  sum = _mm_add_ps(sum, _mm_movehl_ps(sum, sum));
-  return _mm_cvtss_f32(_mm_add_ss(sum, _mm_movehdup_ps(sum)));
-}
-
-// kFloatLanes columns at `at`, of which the input has `left`, or less than none: what lies beyond
-// its row is not ours to read.
-template <uint32_t kRows, uint32_t kTokens, bool kWhole>
-HWY_INLINE void AddColumns(const float (*weights)[kPiece], const float* input, uint64_t stride,
-                           uint32_t at, int32_t left, FloatVec (*dots)[kRows]) {
-  const FloatTag d;
-  FloatVec x[kTokens];
-  for (uint32_t t = 0; t < kTokens; ++t) {
-    x[t] = hn::Zero(d);
-    if constexpr (kWhole) {
-      x[t] = hn::LoadU(d, input + t * stride + at);
-    } else if (left > 0) {
-      x[t] = hn::MaskedLoad(hn::FirstN(d, static_cast<size_t>(left)), d, input + t * stride + at);
-    }
-  }
-  for (uint32_t r = 0; r < kRows; ++r) {
-    const FloatVec w = hn::Load(d, weights[r] + at);
-    for (uint32_t t = 0; t < kTokens; ++t) dots[t][r] = hn::MulAdd(w, x[t], dots[t][r]);
-  }
-}
-
-// Where a block of rows and tokens adds: the first row's of the first token.
-struct FloatSums {
-  float (*parts)[16];  // [token][kPanelRows]: the chunk's 16 sums
-  float* sums;         // [token][kPanelRows]: of the chunks before
+struct Sums16 {
+  FloatVec parts[kParts];
 };
 
-// Adds weights[r] . input[t] over one piece of a chunk to vector `part` of the sums; kTail: of
-// columns that are no multiple of 16.
-template <uint32_t kRows, uint32_t kTokens, bool kTail>
-HWY_INLINE void DotPart(const float (*weights)[kPiece], const float* input, uint64_t stride,
-                        uint32_t columns, bool first, bool last, uint32_t part,
-                        const FloatSums& to) {
-  const FloatTag d;
-  const uint32_t shift = part * kFloatLanes;
-  FloatVec dots[kTokens][kRows];
-  const auto for_all = [&](const auto& use) HWY_ATTR {
-    for (uint32_t t = 0; t < kTokens; ++t) {
-      for (uint32_t r = 0; r < kRows; ++r) use(dots[t][r], to.parts[t * kPanelRows + r] + shift);
-    }
-  };
-  if (first) {
-    for_all([&](FloatVec& dot, const float*) HWY_ATTR { dot = hn::Zero(d); });
-  } else {
-    for_all([&](FloatVec& dot, const float* parts) HWY_ATTR { dot = hn::Load(d, parts); });
-  }
-  uint32_t c = 0;
-  for (; c + 16 <= columns; c += 16) {
-    AddColumns<kRows, kTokens, true>(weights, input, stride, c + shift, 16, dots);
-  }
-  if constexpr (kTail) {
-    const int32_t left = static_cast<int32_t>(columns - c) - static_cast<int32_t>(shift);
-    AddColumns<kRows, kTokens, false>(weights, input, stride, c + shift, left, dots);
-  }
-  if (!last || part + 1 < kParts) {
-    for_all([&](const FloatVec& dot, float* parts) HWY_ATTR { hn::Store(dot, d, parts); });
-    return;
-  }
-  for (uint32_t t = 0; t < kTokens; ++t) {
-    for (uint32_t r = 0; r < kRows; ++r) {
-      FloatVec parts[kParts];
-      for (uint32_t i = 0; i < part; ++i) {
-        parts[i] = hn::Load(d, to.parts[t * kPanelRows + r] + i * kFloatLanes);
-      }
-      parts[part] = dots[t][r];
-      to.sums[t * kPanelRows + r] += AddSums(parts);
-    }
-  }
+// The 16 sums of one row, 8 to 8 and 4 to 4.
+HWY_INLINE __m128 FourSums(const Sums16& sums) {
+#if HWY_TARGET == HWY_AVX2
+  const __m256 eight = _mm256_add_ps(sums.parts[0].raw, sums.parts[1].raw);
+#else
+  const __m256 eight = _mm256_add_ps(_mm512_castps512_ps256(sums.parts[0].raw),
+                                     _mm512_extractf32x8_ps(sums.parts[0].raw, 1));
+#endif
+  return _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
 }
 
-// The same to all of the sums, one vector of each after the other.
-template <uint32_t kRows, uint32_t kTokens, bool kTail>
-void DotFloats(const float (*weights)[kPiece], const float* input, uint64_t stride,
-               uint32_t columns, bool first, bool last, const FloatSums& to) {
+// to[r] += the 16 sums of row r, by halving, for kBlockRows rows.
+HWY_INLINE void AddSums(const Sums16* rows, float* to) {
+  const __m128 a = FourSums(rows[0]), b = FourSums(rows[1]);
+  const __m128 c = FourSums(rows[2]), d = FourSums(rows[3]);
+  const __m128 ab = _mm_add_ps(_mm_movelh_ps(a, b), _mm_movehl_ps(b, a));  // 2 to 2
+  const __m128 cd = _mm_add_ps(_mm_movelh_ps(c, d), _mm_movehl_ps(d, c));
+  const __m128 even = _mm_shuffle_ps(ab, cd, _MM_SHUFFLE(2, 0, 2, 0));
+  const __m128 odd = _mm_shuffle_ps(ab, cd, _MM_SHUFFLE(3, 1, 3, 1));
+  _mm_storeu_ps(to, _mm_add_ps(_mm_loadu_ps(to), _mm_add_ps(even, odd)));
+}
+
+// sums[t * kGroupRows + r] += weights[r] . inputs[t] over `columns` (a multiple of 16) of a chunk,
+// for kBlockRows rows: one vector of the 16 sums after the other.
+template <uint32_t kTokens>
+void DotBlock(const float (*weights)[kStride], const float (*inputs)[kStride], uint32_t columns,
+              float* sums) {
+  const FloatTag d;
+  Sums16 all[kTokens][kBlockRows];
 #pragma GCC unroll 2
   for (uint32_t part = 0; part < kParts; ++part) {
-    DotPart<kRows, kTokens, kTail>(weights, input, stride, columns, first, last, part, to);
+    FloatVec dots[kTokens][kBlockRows];
+    for (auto& token : dots) {
+      for (FloatVec& dot : token) dot = hn::Zero(d);
+    }
+    for (uint32_t c = part * kFloatLanes; c < columns; c += 16) {
+      FloatVec x[kTokens];
+      for (uint32_t t = 0; t < kTokens; ++t) x[t] = hn::Load(d, inputs[t] + c);
+      for (uint32_t r = 0; r < kBlockRows; ++r) {
+        const FloatVec w = hn::Load(d, weights[r] + c);
+        for (uint32_t t = 0; t < kTokens; ++t) dots[t][r] = hn::MulAdd(w, x[t], dots[t][r]);
+      }
+    }
+    for (uint32_t t = 0; t < kTokens; ++t) {
+      for (uint32_t r = 0; r < kBlockRows; ++r) all[t][r].parts[part] = dots[t][r];
+    }
   }
+  for (uint32_t t = 0; t < kTokens; ++t) AddSums(all[t], sums + t * kGroupRows);
 }
 
-// One piece of a panel's rows, decoded, times kTokens tokens from number `token` of the panel on.
+// A panel, whose first row is number `row` of the group, times kTokens tokens of it.
 template <uint32_t kTokens>
-void DotTokens(FloatScratch& scratch, uint32_t rows, uint32_t token, const float* input,
-               uint64_t stride, uint32_t columns, bool first, bool last) {
-  for (uint32_t r = 0; r < rows; r += kBlockRows) {
-    const FloatSums to = {scratch.parts[token] + r, scratch.sums[token] + r};
-    // Sums stay in registers where no tail follows.
-    const auto dot = columns % 16 == 0 ? &DotFloats<kBlockRows, kTokens, false>
-                                       : &DotFloats<kBlockRows, kTokens, true>;
-    dot(scratch.weights + r, input, stride, columns, first, last, to);
+void DotPanel(FloatScratch& scratch, uint32_t row, uint32_t token, uint32_t columns) {
+  for (uint32_t r = 0; r < kPanelRows; r += kBlockRows) {
+    DotBlock<kTokens>(scratch.weights + r, scratch.inputs + token, columns,
+                      scratch.sums[token] + row + r);
   }
 }
 
-// Up to kPanelRows rows from `row` on times up to kPanelTokens tokens from `token` on.
-void MultiplyFloatPanel(const MatMulArgs& args, uint32_t row, uint32_t rows, uint32_t token,
-                        uint32_t tokens, FloatScratch& scratch) {
+void CopyInputs(const MatMulArgs& args, uint32_t token, uint32_t tokens, uint32_t column,
+                uint32_t columns, FloatScratch& scratch) {
+  for (uint32_t t = 0; t < tokens; ++t) {
+    const float* from = args.input + uint64_t{token + t} * args.input_stride + column;
+    float* to = std::copy_n(from, columns, scratch.inputs[t]);
+    std::fill(to, scratch.inputs[t] + AlignUp(columns, 16), 0.0f);
+  }
+}
+
+// Columns [column, column + columns) of `rows` rows from `row` on; those of the panel below are
+// next.
+void DecodePanel(const MatMulArgs& args, uint32_t row, uint32_t rows, uint32_t column,
+                 uint32_t columns, FloatScratch& scratch) {
   const uint64_t row_bytes = RowBytes(args.dtype, args.columns);
-  std::fill_n(scratch.sums[0], tokens * kPanelRows, 0.0f);
+  const uint64_t panel_bytes = RowBytes(args.dtype, columns);
+  const uint8_t* from = args.weight + row * row_bytes + RowBytes(args.dtype, column);
+  for (uint32_t r = 0; r < rows; ++r, from += row_bytes) {
+    PrefetchBytes(from + kPanelRows * row_bytes, panel_bytes);
+    DequantizeBlocks(args.dtype, from, columns, scratch.weights[r]);
+    std::fill(scratch.weights[r] + columns, scratch.weights[r] + AlignUp(columns, 16), 0.0f);
+  }
   // Missing rows are zero, not what another op left there: a stray denormal or NaN would be slow.
-  for (uint32_t r = rows; r < kPanelRows; ++r) std::fill_n(scratch.weights[r], kPiece, 0.0f);
-  for (uint32_t column = 0; column < args.columns; column += kPiece) {
-    const uint32_t columns = std::min(kPiece, args.columns - column);
-    for (uint32_t r = 0; r < rows; ++r) {
-      const uint8_t* weights =
-          args.weight + uint64_t{row + r} * row_bytes + RowBytes(args.dtype, column);
-      DequantizeBlocks(args.dtype, weights, columns, scratch.weights[r]);
-      std::fill(scratch.weights[r] + columns, scratch.weights[r] + AlignUp(columns, 16), 0.0f);
-    }
-    const bool first = column % kFloatChunk == 0;
-    const bool last = column + columns == args.columns || (column + kPiece) % kFloatChunk == 0;
-    const float* input = args.input + uint64_t{token} * args.input_stride + column;
-    const uint64_t stride = args.input_stride;
-    uint32_t t = 0;
-    for (; t + kBlockTokens <= tokens; t += kBlockTokens) {
-      DotTokens<kBlockTokens>(scratch, rows, t, input + t * stride, stride, columns, first, last);
-    }
-    for (; t < tokens; ++t) {
-      DotTokens<1>(scratch, rows, t, input + t * stride, stride, columns, first, last);
+  for (uint32_t r = rows; r < kPanelRows; ++r) {
+    std::fill_n(scratch.weights[r], AlignUp(columns, 16), 0.0f);
+  }
+}
+
+// Up to kGroupRows rows from `row` on times up to kGroupTokens tokens from `token` on.
+void MultiplyFloatGroup(const MatMulArgs& args, uint32_t row, uint32_t rows, uint32_t token,
+                        uint32_t tokens, FloatScratch& scratch) {
+  std::fill_n(scratch.sums[0], tokens * kGroupRows, 0.0f);
+  for (uint32_t column = 0; column < args.columns; column += kFloatChunk) {
+    const uint32_t columns = std::min(kFloatChunk, args.columns - column);
+    const uint32_t whole = static_cast<uint32_t>(AlignUp(columns, 16));
+    CopyInputs(args, token, tokens, column, columns, scratch);
+    for (uint32_t r = 0; r < rows; r += kPanelRows) {
+      DecodePanel(args, row + r, std::min(kPanelRows, rows - r), column, columns, scratch);
+      uint32_t t = 0;
+      for (; t + kBlockTokens <= tokens; t += kBlockTokens) {
+        DotPanel<kBlockTokens>(scratch, r, t, whole);
+      }
+      for (; t < tokens; ++t) DotPanel<1>(scratch, r, t, whole);
     }
   }
   for (uint32_t t = 0; t < tokens; ++t) {
@@ -219,9 +195,9 @@ void DotRowsOnce(const uint8_t* rows, uint64_t row_bytes, const float* input, ui
                  const uint8_t* ahead, float* sums) {
   const FloatTag d;
   constexpr uint32_t kBytes = kDType == DType::kF32 ? 4 : 2;
-  FloatVec dots[kOnceRows][kParts];
-  for (auto& row : dots) {
-    for (FloatVec& part : row) part = hn::Zero(d);
+  Sums16 dots[kOnceRows];
+  for (Sums16& row : dots) {
+    for (FloatVec& part : row.parts) part = hn::Zero(d);
   }
   uint32_t c = 0;
   for (; c + 16 <= columns; c += 16) {
@@ -231,7 +207,7 @@ void DotRowsOnce(const uint8_t* rows, uint64_t row_bytes, const float* input, ui
       const FloatVec x = hn::LoadU(d, input + at);
       for (uint32_t r = 0; r < kOnceRows; ++r) {
         const FloatVec w = LoadWeights<kDType>(rows + r * row_bytes + uint64_t{at} * kBytes);
-        dots[r][part] = hn::MulAdd(w, x, dots[r][part]);
+        dots[r].parts[part] = hn::MulAdd(w, x, dots[r].parts[part]);
       }
     }
   }
@@ -243,11 +219,12 @@ void DotRowsOnce(const uint8_t* rows, uint64_t row_bytes, const float* input, ui
       DequantizeBlocks(kDType, rows + r * row_bytes + uint64_t{c} * kBytes, columns - c, w);
       for (uint32_t part = 0; part < kParts; ++part) {
         const uint32_t at = part * kFloatLanes;
-        dots[r][part] = hn::MulAdd(hn::Load(d, w + at), hn::Load(d, x + at), dots[r][part]);
+        FloatVec& dot = dots[r].parts[part];
+        dot = hn::MulAdd(hn::Load(d, w + at), hn::Load(d, x + at), dot);
       }
     }
   }
-  for (uint32_t r = 0; r < kOnceRows; ++r) sums[r] += AddSums(dots[r]);
+  for (uint32_t r = 0; r < kOnceRows; r += kBlockRows) AddSums(dots + r, sums + r);
 }
 
 // Rows [begin, end) in whole groups; returns where the rest begins.
@@ -281,10 +258,10 @@ void FloatRows(const MatMulArgs& args, uint32_t begin, uint32_t end, uint8_t* sc
 #if WEIR_IS_KERNEL_TARGET
   FloatScratch& scratch = *reinterpret_cast<FloatScratch*>(scratch_bytes);
   if (args.tokens == 1) begin = MultiplyOnce(args, begin, end);
-  for (uint32_t token = 0; token < args.tokens; token += kPanelTokens) {
-    const uint32_t tokens = std::min(kPanelTokens, args.tokens - token);
-    for (uint32_t row = begin; row < end; row += kPanelRows) {
-      MultiplyFloatPanel(args, row, std::min(kPanelRows, end - row), token, tokens, scratch);
+  for (uint32_t token = 0; token < args.tokens; token += kGroupTokens) {
+    const uint32_t tokens = std::min(kGroupTokens, args.tokens - token);
+    for (uint32_t row = begin; row < end; row += kGroupRows) {
+      MultiplyFloatGroup(args, row, std::min(kGroupRows, end - row), token, tokens, scratch);
     }
   }
 #else
