@@ -106,7 +106,8 @@ class Rehearsal {
 
   absl::Status OpenDevice(const ComputeProbeOptions& options) {
     weight_bytes_ = WeightBytes(options.memory_bytes);
-    shape_ = {.context_tokens = options.position + 1, .chunk_tokens = 1};
+    shape_ = {
+        .context_tokens = options.position + 1, .chunk_tokens = 1, .kv = transformer_.kv_formats()};
     if (!options.accelerator.is_used()) {
       WEIR_ASSIGN_OR_RETURN(device_,
                             MakeCpuDevice({.threads = options.threads, .isa = options.isa}));
@@ -131,13 +132,15 @@ class Rehearsal {
     const WorkspaceShape workspace = WorkspaceShapeOf(shape_);
     const uint64_t input_bytes = PassInputs::Bytes(model_, shape_, accelerated);
     WEIR_RETURN_IF_ERROR(take(WorkspaceBytes(model_.config, workspace), &workspace_memory_));
-    WEIR_RETURN_IF_ERROR(take(KvBytes(model_.config, shape_.context_tokens), &kv_memory_));
+    WEIR_RETURN_IF_ERROR(
+        take(KvBytes(model_.config, shape_.kv, shape_.context_tokens), &kv_memory_));
     WEIR_RETURN_IF_ERROR(take(SmallTensors::Bytes(model_), &small_memory_));
     WEIR_RETURN_IF_ERROR(take(input_bytes, &input_memory_));
     WEIR_RETURN_IF_ERROR(take(weight_bytes_, &weights_));
     PlaceBlocks();
     workspace_ = LayOutWorkspace(model_.config, workspace, workspace_memory_->data());
-    pages_ = std::make_unique<KvPages>(model_.config, shape_.context_tokens, kv_memory_->data());
+    pages_ = std::make_unique<KvPages>(model_.config, shape_.kv, shape_.context_tokens,
+                                       kv_memory_->data());
     WEIR_RETURN_IF_ERROR(MakeSmallTensors());
     return MakeInputs(accelerated, input_bytes);
   }

@@ -66,7 +66,7 @@ absl::Status Engine::Start(const EngineOptions& options) {
   WEIR_RETURN_IF_ERROR(LoadSmallTensors());
   const RunShape& shape = plan_.plan.shape;
   uint8_t* const kv = site_ != nullptr ? site_->memory().kv : host_.kv->data();
-  kv_pages_ = std::make_unique<KvPages>(model_.config, shape.context_tokens, kv);
+  kv_pages_ = std::make_unique<KvPages>(model_.config, shape.kv, shape.context_tokens, kv);
   inputs_ = std::make_unique<PassInputs>(model_, shape, host_.inputs->data(),
                                          site_ != nullptr ? site_->memory().inputs : nullptr);
   if (has_cpu_steps_) MakeHostProducts();

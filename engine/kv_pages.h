@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "kernels/ops.h"
 #include "models/config.h"
 #include "tiering/pool.h"
@@ -16,15 +17,18 @@ namespace weir {
 
 inline constexpr uint32_t kKvPageTokens = 64;
 
+// InvalidArgument for a model whose heads are not made of whole groups of a format.
+absl::Status CheckKvFormats(const ModelConfig& config, KvFormats formats);
+
 // But for the order, which is the device's.
-KvLayout LayerKvLayout(const ModelConfig& config, uint32_t layer);
+KvLayout LayerKvLayout(const ModelConfig& config, KvFormats formats, uint32_t layer);
 
 // Bytes that hold `context_tokens` positions, rounded up to whole pages.
-uint64_t KvBytes(const ModelConfig& config, uint32_t context_tokens);
+uint64_t KvBytes(const ModelConfig& config, KvFormats formats, uint32_t context_tokens);
 
-// Bytes of keys and values, in float16, that the token at `position` attends to in all layers, its
-// own included: what attention reads for it. Layers with a sliding window read no more than that.
-uint64_t KvReadBytes(const ModelConfig& config, uint32_t position);
+// Bytes of keys and values that the token at `position` attends to in all layers, its own included:
+// what attention reads for it. Layers with a sliding window read no more than that.
+uint64_t KvReadBytes(const ModelConfig& config, KvFormats formats, uint32_t position);
 
 // The pages of one sequence: [layer][position / kKvPageTokens]. Room for all pages is reserved, so
 // that growing does not allocate. Its address must not change while a pass uses it.
@@ -43,8 +47,8 @@ class KvPageTable {
 // One thread.
 class KvPages {
  public:
-  // `memory` is KvBytes(config, context_tokens) long and outlives this, as does `config`.
-  KvPages(const ModelConfig& config, uint32_t context_tokens, uint8_t* memory);
+  // `memory` is KvBytes of the same arguments long and outlives this, as does `config`.
+  KvPages(const ModelConfig& config, KvFormats formats, uint32_t context_tokens, uint8_t* memory);
 
   uint32_t context_tokens() const { return pool_.size() * kKvPageTokens; }
   KvPageTable NewTable() const;

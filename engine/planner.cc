@@ -37,13 +37,14 @@ constexpr uint32_t kMinChunkTokens = 16;
 constexpr uint32_t kMaxCpuChunkTokens = 512;
 constexpr uint32_t kMaxGpuChunkTokens = 4096;
 
-TransformerOptions CutFor(const Model& model, uint64_t block_bytes, ActivationFormat activations) {
+TransformerOptions CutFor(const Model& model, const RunShape& shape, ActivationFormat activations) {
   TransformerOptions options;
-  options.cut.block_bytes = block_bytes;
+  options.cut.block_bytes = shape.block_bytes;
   for (const auto& file : model.files) {
     options.cut.file_alignment_bytes.push_back(file->alignment_bytes());
   }
   options.activations = activations;
+  options.kv = shape.kv;
   return options;
 }
 
@@ -89,7 +90,7 @@ uint32_t ChooseContext(const Model& model, const PlannerOptions& options, uint64
   const uint32_t trained = std::max(1u, model.config.context_length);
   const uint32_t least = std::min(trained, std::max(options.min_context_tokens, 256u));
   uint32_t context = std::max(least, std::min(trained, kDefaultContextTokens));
-  while (context > least && KvBytes(model.config, context) > budget / 4)
+  while (context > least && KvBytes(model.config, options.kv, context) > budget / 4)
     context = std::max(least, context / 2);
   return context;
 }
@@ -207,6 +208,16 @@ absl::Status CheckContext(const Model& model, const PlannerOptions& options,
   return absl::OkStatus();
 }
 
+absl::Status CheckKv(const Model& model, const PlannerOptions& options, const RunShape& shape) {
+  if (shape.kv != KvFormats{} && options.accelerator.kind == AcceleratorKind::kCuda) {
+    return absl::InvalidArgumentError(
+        "a GPU keeps keys and values as f16; q8_0 is for the CPU (--device cpu)");
+  }
+  absl::Status status = CheckKvFormats(model.config, shape.kv);
+  if (status.ok()) return status;
+  return absl::Status(status.code(), absl::StrCat(model.path, ": ", status.message()));
+}
+
 absl::StatusOr<ModelPlan> UseSavedPlan(const Model& model, const PlannerOptions& options) {
   const std::string& source = options.saved_plan_source;
   WEIR_ASSIGN_OR_RETURN(Plan plan, ParsePlanJson(options.saved_plan_json, source));
@@ -219,6 +230,7 @@ absl::StatusOr<ModelPlan> UseSavedPlan(const Model& model, const PlannerOptions&
         ": shape: block_bytes of at least 4096 and 0 < chunk_tokens <= context_tokens expected"));
   }
   WEIR_RETURN_IF_ERROR(CheckContext(model, options, shape.context_tokens));
+  WEIR_RETURN_IF_ERROR(CheckKv(model, options, shape));
   if (plan.accelerator.has_value() != options.accelerator.is_used()) {
     return absl::InvalidArgumentError(
         absl::StrCat(source, plan.accelerator.has_value()
@@ -227,7 +239,7 @@ absl::StatusOr<ModelPlan> UseSavedPlan(const Model& model, const PlannerOptions&
   }
   ModelPlan made;
   made.transformer =
-      std::make_unique<Transformer>(model, CutFor(model, shape.block_bytes, options.activations));
+      std::make_unique<Transformer>(model, CutFor(model, shape, options.activations));
   const Program& program = made.transformer->program();
   WEIR_RETURN_IF_ERROR(CheckPlanFits(program, plan, source));
   plan.shape.logit_rows = std::max(shape.logit_rows, options.logit_rows);
@@ -273,7 +285,7 @@ absl::StatusOr<ModelPlan> CutAndPlan(const Model& model, const PlannerOptions& o
   PlanOptions plan_options = OptionsFor(model, options, shape);
   while (true) {
     made.transformer =
-        std::make_unique<Transformer>(model, CutFor(model, shape.block_bytes, options.activations));
+        std::make_unique<Transformer>(model, CutFor(model, shape, options.activations));
     plan_options.shape = shape;
     const bool fits = Fits(made.transformer->program(), options, plan_options);
     if (fits || shape.block_bytes <= kMinBlockBytes) break;
@@ -311,6 +323,8 @@ absl::StatusOr<ModelPlan> PlanModel(const Model& model, const PlannerOptions& op
   WEIR_CHECK(!options.accelerator.is_used() || options.dram_bytes.has_value());
   const uint64_t budget = WorkingBudget(model, options);
   RunShape shape;
+  shape.kv = options.kv;
+  WEIR_RETURN_IF_ERROR(CheckKv(model, options, shape));
   shape.context_tokens = ChooseContext(model, options, budget);
   WEIR_RETURN_IF_ERROR(CheckContext(model, options, shape.context_tokens));
   shape.chunk_tokens = std::min(ChooseChunk(model, options, shape, budget), shape.context_tokens);

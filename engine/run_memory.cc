@@ -43,7 +43,7 @@ HostProductsShape HostProductsShapeOf(const RunShape& shape, uint32_t in_place_t
 OverheadBytes HostOverhead(const Model& model, const RunShape& shape, uint32_t threads) {
   OverheadBytes overhead;
   overhead.small_tensors = AlignUp(SmallTensors::Bytes(model), kPage);
-  overhead.kv = AlignUp(KvBytes(model.config, shape.context_tokens), kPage);
+  overhead.kv = AlignUp(KvBytes(model.config, shape.kv, shape.context_tokens), kPage);
   overhead.activations = AlignUp(WorkspaceBytes(model.config, WorkspaceShapeOf(shape)), kPage) +
                          threads * CpuStream::kScratchBytes;
   overhead.rows = AlignUp(PassInputs::Bytes(model, shape, /*for_accelerator=*/false), kPage);
@@ -65,7 +65,7 @@ DeviceOverheadBytes DeviceOverhead(const Model& model, const RunShape& shape,
                                    uint32_t in_place_tokens) {
   DeviceOverheadBytes overhead;
   overhead.small_tensors = AlignUp(SmallTensors::Bytes(model), kPage);
-  overhead.kv = AlignUp(KvBytes(model.config, shape.context_tokens), kPage);
+  overhead.kv = AlignUp(KvBytes(model.config, shape.kv, shape.context_tokens), kPage);
   overhead.activations = AlignUp(WorkspaceBytes(model.config, WorkspaceShapeOf(shape)), kPage) +
                          AlignUp(DeviceProductBytes(model, shape, in_place_tokens), kPage);
   overhead.inputs = AlignUp(PassInputs::Bytes(model, shape, /*for_accelerator=*/true), kPage);

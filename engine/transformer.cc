@@ -36,7 +36,7 @@ uint32_t KeyColumns(const ModelConfig& config, const LayerConfig& layer) {
 }  // namespace
 
 Transformer::Transformer(const Model& model, const TransformerOptions& options)
-    : model_(model), activations_(options.activations) {
+    : model_(model), activations_(options.activations), kv_(options.kv) {
   Block rows;
   rows.kind = BlockKind::kRows;
   rows.label = absl::StrCat(model.tensors.embedding->name, " rows");
@@ -356,7 +356,7 @@ void Transformer::Attend(const Op& op, const Run& run) const {
   const uint32_t tokens = run.input.tokens;
   const LayerTensors& tensors = model_.tensors.layers[op.layer];
   const RopeConfig& rope = config.ropes[layer.rope];
-  KvLayout layout = LayerKvLayout(config, op.layer);
+  KvLayout layout = LayerKvLayout(config, kv_, op.layer);
   layout.order = KvOrderOf(run.stream.kind());
   uint8_t* const* pages = run.input.page_tables[op.layer];
   Tell(run, {ProfiledOp::kPrepareAttention});

@@ -27,6 +27,7 @@ namespace weir {
 struct TransformerOptions {
   CutOptions cut;
   ActivationFormat activations = ActivationFormat::kQ16;
+  KvFormats kv;
 };
 
 // What a pass works on; valid until its last step has run.
@@ -63,6 +64,7 @@ class Transformer {
 
   const Program& program() const { return program_; }
   ActivationFormat activations() const { return activations_; }
+  KvFormats kv_formats() const { return kv_; }
   BlockId rows_block() const { return rows_block_; }
   // Every block that holds rows of the embedding table because it is also the output matrix (tied);
   // empty otherwise.
@@ -133,6 +135,7 @@ class Transformer {
 
   const Model& model_;
   ActivationFormat activations_;
+  KvFormats kv_;
   Program program_;
   BlockId rows_block_ = 0;
   std::vector<std::vector<Op>> step_ops_;  // parallel to program_.steps

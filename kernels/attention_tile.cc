@@ -11,28 +11,16 @@
 #include "hwy/foreach_target.h"  // first of its kind: compiles this file anew per target
 #include "hwy/contrib/math/math-inl.h"
 #include "hwy/highway.h"
+#include "kernels/attention_products-inl.h"
 #include "kernels/kv_rows.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace weir::HWY_NAMESPACE {
 
 namespace hn = hwy::HWY_NAMESPACE;
-using hwy::float16_t;
-
-using F32 = hn::ScalableTag<float>;
-constexpr uint32_t kLanes = hn::MaxLanes(F32());
-constexpr uint32_t kMostRows = kLanes >= 16 ? 8 : 6;  // share each key and value
 // Highway's Iota stores its numbers one by one and waits to load them as a vector.
 alignas(64) constexpr int32_t kNumbers[] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
 constexpr float kNoScore = -std::numeric_limits<float>::infinity();
-
-constexpr uint32_t kRegisters = kLanes >= 16 ? 32 : 16;
-
-// Vectors of keys or values that rows share at once: they, the sums and a weight fit the registers.
-template <uint32_t kRows>
-constexpr uint32_t VectorsFor() {
-  return 4 * kRows + 4 < kRegisters ? 4 : 2;
-}
 
 // exp(x) for x <= 0, within 2 ulp; below -87, where float32 nearly ends, exp(-87). e^r of the rest
 // r after whole powers of two, |r| <= ln(2) / 2, is Taylor's polynomial: its remainder is r^7 /
@@ -56,174 +44,6 @@ HWY_INLINE hn::Vec<D> ExpOfNegative(D d, hn::Vec<D> x) {
 float ExpOne(float x) {
   const hn::CappedTag<float, 1> d;
   return hn::GetLane(ExpOfNegative(d, hn::Set(d, x)));
-}
-
-// kLanes halves.
-HWY_INLINE hn::Vec<F32> Widen(const float16_t* from) {
-  return hn::PromoteTo(F32(), hn::LoadU(hn::Rebind<float16_t, F32>(), from));
-}
-
-// `count` halves, fewer than kLanes, and zeros.
-HWY_INLINE hn::Vec<F32> WidenSome(const float16_t* from, uint32_t count) {
-  alignas(64) float16_t halves[kLanes] = {};
-  std::copy_n(from, count, halves);
-  return Widen(halves);
-}
-
-// Where the keys and values of a tile's positions lie. Positions outside [begin, end) stand for
-// nothing: they repeat the nearest, and what comes of them is never used.
-constexpr uint32_t kTileBlocks = kTilePositions / kKeyBlock;
-struct TileRows {
-  const float16_t* keys[kTileBlocks];  // blocks [key_columns, kKeyBlock]
-  const float16_t* value[kTilePositions];
-};
-
-void FindTileRows(const KvRows& kv, uint32_t tile, uint32_t begin, uint32_t end, TileRows& rows) {
-  const KvLayout& layout = kv.args.layout;
-  for (uint32_t block = 0; block < kTileBlocks; ++block) {
-    rows.keys[block] = kv.Keys(std::clamp(tile + block * kKeyBlock, begin, end - 1));
-  }
-  for (uint32_t p = begin; p < end;) {
-    // Up to the end of a page, values lie at even distances.
-    const uint32_t page_end = (p / layout.page_tokens + 1) * layout.page_tokens;
-    const float16_t* value = kv.Value(p);
-    for (const uint32_t stop = std::min(end, page_end); p < stop; ++p) {
-      rows.value[p - tile] = value;
-      value += layout.value_columns;
-    }
-  }
-  std::fill(rows.value, rows.value + (begin - tile), rows.value[begin - tile]);
-  std::fill(rows.value + (end - tile), rows.value + kTilePositions, rows.value[end - 1 - tile]);
-}
-
-// Asks for a tile's keys and values a line at a time, so that what computes can spread its calls:
-// asked for all at once they keep the core waiting for room to note them.
-class Prefetcher {
- public:
-  Prefetcher(const TileRows& tile, const KvLayout& layout) {
-    for (uint32_t b = 0; b < kTileBlocks; ++b) {
-      Add(tile.keys[b], layout.key_columns);
-      Add(tile.value[b * kKeyBlock], layout.value_columns);
-    }
-  }
-  // Always inlined (kernels/prefetch-inl.h says why).
-  HWY_INLINE void Step() {
-    if (span_ == spans_) return;
-    __builtin_prefetch(begin_[span_] + at_, 0, 1);
-    at_ += 64;
-    if (at_ >= bytes_[span_]) {
-      at_ = 0;
-      ++span_;
-    }
-  }
-
- private:
-  void Add(const float16_t* from, uint32_t columns) {
-    begin_[spans_] = reinterpret_cast<const uint8_t*>(from);
-    bytes_[spans_++] = sizeof(float16_t) * columns * kKeyBlock;
-  }
-  uint32_t spans_ = 0, span_ = 0;
-  uint64_t at_ = 0;
-  const uint8_t* begin_[2 * kTileBlocks];
-  uint64_t bytes_[2 * kTileBlocks];
-};
-
-// Calls fn.operator()<kRows>() with kRows = rows, 1 to kMostRows.
-template <uint32_t kRows = kMostRows, typename Fn>
-HWY_INLINE void WithRows(uint32_t rows, const Fn& fn) {
-  if constexpr (kRows > 1) {
-    if (rows < kRows) return WithRows<kRows - 1>(rows, fn);
-  }
-  fn.template operator()<kRows>();
-}
-
-// scores[r, j] = sum over columns, in their order, of query[r] * key[j], for kVectors vectors of
-// positions from `j` on.
-template <uint32_t kRows, uint32_t kVectors>
-void ScorePositions(const AttentionRow* rows, uint32_t columns, const TileRows& tile,
-                    Prefetcher& next, uint32_t j, float* scores) {
-  const F32 d;
-  const float16_t* key[kVectors];
-  for (uint32_t u = 0; u < kVectors; ++u) {
-    const uint32_t position = j + u * kLanes;
-    key[u] = tile.keys[position / kKeyBlock] + position % kKeyBlock;
-  }
-  hn::Vec<F32> sum[kRows][kVectors];
-  for (auto& row : sum) {
-    for (auto& v : row) v = hn::Zero(d);
-  }
-  for (uint64_t c = 0; c < columns; ++c) {
-    hn::Vec<F32> k[kVectors];
-    for (uint32_t u = 0; u < kVectors; ++u) k[u] = Widen(key[u] + c * kKeyBlock);
-    for (uint32_t u = 0; u < kVectors; u += 2) next.Step();
-    for (uint32_t r = 0; r < kRows; ++r) {
-      const auto q = hn::Set(d, rows[r].query[c]);
-      for (uint32_t u = 0; u < kVectors; ++u) sum[r][u] = hn::MulAdd(q, k[u], sum[r][u]);
-    }
-  }
-  for (uint32_t r = 0; r < kRows; ++r) {
-    for (uint32_t u = 0; u < kVectors; ++u) {
-      hn::StoreU(sum[r][u], d, scores + r * kTilePositions + j + u * kLanes);
-    }
-  }
-}
-
-// weighted[r] += sum over j in [begin, end), in order, of scores[r, j] * value[j], for kVectors
-// vectors of columns, of which the last holds `last_columns`.
-template <uint32_t kRows, uint32_t kVectors>
-void WeighColumns(SoftmaxState* state, const float* scores, const TileRows& tile, Prefetcher& next,
-                  uint32_t column, uint32_t last_columns, uint32_t begin, uint32_t end) {
-  const F32 d;
-  hn::Vec<F32> sum[kRows][kVectors];
-  for (uint32_t r = 0; r < kRows; ++r) {
-    for (uint32_t u = 0; u < kVectors; ++u) {
-      sum[r][u] = hn::LoadU(d, state[r].weighted + column + u * kLanes);
-    }
-  }
-  for (uint32_t j = begin; j < end; ++j) {
-    const float16_t* const value = tile.value[j] + column;
-    for (uint32_t u = 0; u < kVectors; u += 2) next.Step();
-    hn::Vec<F32> v[kVectors];
-    for (uint32_t u = 0; u + 1 < kVectors; ++u) v[u] = Widen(value + u * kLanes);
-    const float16_t* const last = value + (kVectors - 1) * kLanes;
-    v[kVectors - 1] = last_columns == kLanes ? Widen(last) : WidenSome(last, last_columns);
-    for (uint32_t r = 0; r < kRows; ++r) {
-      const auto p = hn::Set(d, scores[r * kTilePositions + j]);
-      for (uint32_t u = 0; u < kVectors; ++u) sum[r][u] = hn::MulAdd(p, v[u], sum[r][u]);
-    }
-  }
-  for (uint32_t r = 0; r < kRows; ++r) {
-    for (uint32_t u = 0; u < kVectors; ++u) {
-      hn::StoreU(sum[r][u], d, state[r].weighted + column + u * kLanes);
-    }
-  }
-}
-
-// Positions [begin, end) of a tile for up to kMostRows rows; asks for some of the next.
-void ScoreRows(const AttentionRow* rows, uint32_t row_count, uint32_t columns, const TileRows& tile,
-               Prefetcher& next, uint32_t begin, uint32_t end, float* scores) {
-  WithRows(row_count, [&]<uint32_t kRows>() HWY_ATTR {
-    constexpr uint32_t kPositions = VectorsFor<kRows>() * kLanes;
-    for (uint32_t j = begin / kPositions * kPositions; j < end; j += kPositions) {
-      ScorePositions<kRows, VectorsFor<kRows>()>(rows, columns, tile, next, j, scores);
-    }
-  });
-}
-
-// All columns of up to kMostRows rows; asks for some of the next tile.
-void WeighRows(SoftmaxState* state, uint32_t row_count, uint32_t columns, const TileRows& tile,
-               Prefetcher& next, uint32_t begin, uint32_t end, const float* scores) {
-  WithRows(row_count, [&]<uint32_t kRows>() HWY_ATTR {
-    constexpr uint32_t kVectors = VectorsFor<kRows>();
-    uint32_t c = 0;
-    for (; c + kVectors * kLanes <= columns; c += kVectors * kLanes) {
-      WeighColumns<kRows, kVectors>(state, scores, tile, next, c, kLanes, begin, end);
-    }
-    for (; c < columns; c += kLanes) {
-      WeighColumns<kRows, 1>(state, scores, tile, next, c, std::min(kLanes, columns - c), begin,
-                             end);
-    }
-  });
 }
 
 void ScaleWeighted(SoftmaxState& state, float factor, uint32_t padded_columns) {
@@ -326,13 +146,13 @@ void AttendTile(const AttentionArgs& args, const AttentionRow* rows, uint32_t ro
   const uint32_t e = end - tile;
   const KvLayout& layout = args.layout;
   for (uint32_t r = 0; r < row_count; r += kMostRows) {
-    ScoreRows(rows + r, std::min(kMostRows, row_count - r), layout.key_columns, now, next, b, e,
+    ScoreRows(rows + r, std::min(kMostRows, row_count - r), layout, now, next, b, e,
               work.scores + uint64_t{r} * kTilePositions);
   }
   SoftmaxRows(args, rows, row_count, tile, begin, end, work);
   for (uint32_t r = 0; r < row_count; r += kMostRows) {
-    WeighRows(work.part + r, std::min(kMostRows, row_count - r), layout.value_columns, now, next, b,
-              e, work.scores + uint64_t{r} * kTilePositions);
+    WeighRows(work.part + r, std::min(kMostRows, row_count - r), layout, now, next, b, e,
+              work.scores + uint64_t{r} * kTilePositions);
   }
 }
 
@@ -362,7 +182,7 @@ void AttendPartitionSimd(const AttentionArgs& args, uint32_t kv_head, const Atte
                          const AttentionAhead& ahead, AttentionWorkspace& work) {
   PositionRange rest = ResetParts(rows, row_count, begin, end, work);
   if (rest.begin >= rest.end) return;
-  const KvRows kv{args, kv_head};
+  const KvRows kv{args.layout, args.pages, kv_head};
   TileRows tiles[2];
   FindFirstTile(kv, rest, tiles[0]);
   for (uint32_t i = 0; rest.begin < rest.end; ++i) {
@@ -373,7 +193,7 @@ void AttendPartitionSimd(const AttentionArgs& args, uint32_t kv_head, const Atte
     if (after.begin < after.end) {
       FindFirstTile(kv, after, next);
     } else if (ahead.positions.begin < ahead.positions.end) {
-      FindFirstTile({args, ahead.kv_head}, ahead.positions, next);
+      FindFirstTile({args.layout, args.pages, ahead.kv_head}, ahead.positions, next);
     } else {
       next = tiles[i % 2];
     }

@@ -4,32 +4,28 @@
 
 #include <cstdint>
 
-#include "hwy/base.h"
-#include "kernels/ops.h"
+#include "kernels/kv_layout.h"
 
 namespace weir {
 
 struct KvRows {
-  const AttentionArgs& args;
+  const KvLayout& layout;
+  uint8_t* const* pages;  // [position / page_tokens]
   uint32_t kv_head;
 
-  // The block of keys that holds `position`: [key_columns, kKeyBlock].
-  const hwy::float16_t* Keys(uint32_t position) const {
-    const KvLayout& l = args.layout;
-    const uint64_t slot = position % l.page_tokens / kKeyBlock * kKeyBlock;
-    return Page(position) + (uint64_t{kv_head} * l.page_tokens + slot) * l.key_columns;
+  // The block of keys that holds `position`.
+  uint8_t* Keys(uint32_t position) const {
+    const uint64_t slot = position % layout.page_tokens / kKeyBlock * kKeyBlock;
+    return Page(position) + (uint64_t{kv_head} * layout.page_tokens + slot) * KeyRowBytes(layout);
   }
-  const hwy::float16_t* Value(uint32_t position) const {
-    const KvLayout& l = args.layout;
-    const uint64_t row = uint64_t{kv_head} * l.page_tokens + position % l.page_tokens;
-    return Page(position) + uint64_t{l.page_tokens} * l.kv_heads * l.key_columns +
-           row * l.value_columns;
+  uint8_t* Value(uint32_t position) const {
+    const uint64_t row = uint64_t{kv_head} * layout.page_tokens + position % layout.page_tokens;
+    return Page(position) + uint64_t{layout.page_tokens} * layout.kv_heads * KeyRowBytes(layout) +
+           row * ValueRowBytes(layout);
   }
 
  private:
-  const hwy::float16_t* Page(uint32_t position) const {
-    return reinterpret_cast<const hwy::float16_t*>(args.pages[position / args.layout.page_tokens]);
-  }
+  uint8_t* Page(uint32_t position) const { return pages[position / layout.page_tokens]; }
 };
 
 }  // namespace weir

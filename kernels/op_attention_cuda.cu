@@ -188,6 +188,7 @@ void AttentionCuda(CudaStream& stream, const AttentionArgs& args) {
   WEIR_CHECK(layout.kv_heads > 0 && args.heads > 0 && args.heads % layout.kv_heads == 0);
   WEIR_CHECK(layout.page_tokens > 0 && layout.key_columns > 0);
   WEIR_CHECK(layout.order == KvOrder::kByToken);
+  WEIR_CHECK(layout.formats == KvFormats{});
   WEIR_CHECK(layout.key_columns <= kMostCudaHeadColumns &&
              layout.value_columns <= kMostCudaHeadColumns);
   if (args.tokens == 0 || layout.value_columns == 0) return;

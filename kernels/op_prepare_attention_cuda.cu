@@ -107,6 +107,7 @@ void PrepareAttentionCuda(CudaStream& stream, const PrepareAttentionArgs& args) 
   WEIR_CHECK(args.rotary_columns % 2 == 0 && args.rotary_columns <= args.layout.key_columns);
   WEIR_CHECK(args.layout.page_tokens > 0 && args.layout.key_columns <= kMostColumns);
   WEIR_CHECK(args.layout.order == KvOrder::kByToken);
+  WEIR_CHECK(args.layout.formats == KvFormats{});
   PrepareCall call = {args, args.tokens < kManyTokens ? 1 : kWarpHeads};
   const uint32_t heads = args.heads + 2 * args.layout.kv_heads;
   LaunchShape shape;

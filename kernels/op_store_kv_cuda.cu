@@ -56,6 +56,7 @@ void StoreKvCuda(CudaStream& stream, const StoreKvArgs& args) {
   const KvLayout& l = args.layout;
   WEIR_CHECK(l.page_tokens > 0);
   WEIR_CHECK(l.order == KvOrder::kByToken);
+  WEIR_CHECK(l.formats == KvFormats{});
   StoreCall call;
   call.args = args;
   call.key_elements = l.kv_heads * l.key_columns;

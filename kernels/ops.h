@@ -17,6 +17,7 @@
 
 #include "kernels/device.h"
 #include "kernels/dtype.h"
+#include "kernels/kv_layout.h"
 
 namespace weir {
 
@@ -131,33 +132,6 @@ void Rope(Stream& stream, const RopeArgs& args);
 
 // ---- KV pages and attention
 // -------------------------------------------------------------------------
-
-// One page holds page_tokens consecutive positions of one layer of one sequence, all float16: the
-// keys, then the values, each in the order that suits the device which attends to them.
-enum class KvOrder : uint8_t {
-  // Keys [page_tokens, kv_heads, key_columns], values [page_tokens, kv_heads, value_columns].
-  kByToken,
-  // Keys [kv_heads, page_tokens / kKeyBlock, key_columns, kKeyBlock], values [kv_heads,
-  // page_tokens, value_columns]: a head's lie together, and a vector of keys holds one column of
-  // successive positions, so that scores need no sums across vectors. page_tokens is a multiple of
-  // kKeyBlock.
-  kByHead,
-};
-inline constexpr uint32_t kKeyBlock = 16;
-constexpr KvOrder KvOrderOf(DeviceKind kind) {
-  return kind == DeviceKind::kCuda ? KvOrder::kByToken : KvOrder::kByHead;
-}
-struct KvLayout {
-  uint32_t page_tokens;
-  uint32_t kv_heads;
-  uint32_t key_columns;               // per head
-  uint32_t value_columns;             // per head
-  KvOrder order = KvOrder::kByToken;  // must be KvOrderOf(stream.kind())
-};
-inline uint64_t KvPositionBytes(const KvLayout& l) {
-  return uint64_t{2} * l.kv_heads * (l.key_columns + l.value_columns);
-}
-inline uint64_t KvPageBytes(const KvLayout& l) { return l.page_tokens * KvPositionBytes(l); }
 
 struct StoreKvArgs {
   const float* keys;  // [T, kv_heads, key_columns] at keys_stride

@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "kernels/kv_layout.h"
 #include "tiering/block.h"
 #include "tiering/cost.h"
 #include "tiering/program.h"
@@ -30,6 +31,7 @@ struct RunShape {
   uint32_t context_tokens = 0;  // positions that the KV pages hold
   uint32_t chunk_tokens = 0;    // tokens per pass at most (prompts)
   uint32_t logit_rows = 1;      // rows of logits kept per pass
+  KvFormats kv = {};            // what those pages hold
 };
 
 // Bytes beside the weight blocks: taken whatever the placement is.

@@ -114,6 +114,21 @@ absl::Status ParsePlacement(const Json& entry, const std::string& where, const P
   return status;
 }
 
+// Of the plan's shape; float16 where an older plan does not say.
+KvFormat KvFormatAt(const Json& document, const char* name, const std::string& source,
+                    absl::Status* status) {
+  const auto shape = document.find("shape");
+  if (shape == document.end() || !shape->is_object() || !shape->contains(name)) {
+    return KvFormat::kF16;
+  }
+  const auto format = KvFormatFromName(TextAt(*shape, name));
+  if (!format.has_value() && status->ok()) {
+    *status = absl::InvalidArgumentError(absl::StrCat(source, ": shape: field '", name,
+                                                      "': expected \"f16\" or \"q8_0\"", kMakeNew));
+  }
+  return format.value_or(KvFormat::kF16);
+}
+
 absl::Status ParsePlacements(const Json& document, const std::string& source, Plan* plan) {
   const auto blocks = document.find("blocks");
   if (blocks == document.end() || !blocks->is_array()) {
@@ -226,7 +241,9 @@ std::string PlanToJson(const Program& program, const Plan& plan) {
                     {{"block_bytes", plan.shape.block_bytes},
                      {"context_tokens", plan.shape.context_tokens},
                      {"chunk_tokens", plan.shape.chunk_tokens},
-                     {"logit_rows", plan.shape.logit_rows}}},
+                     {"logit_rows", plan.shape.logit_rows},
+                     {"cache_type_k", KvFormatName(plan.shape.kv.keys)},
+                     {"cache_type_v", KvFormatName(plan.shape.kv.values)}}},
                    {"overhead_bytes",
                     {{"small_tensors", plan.overhead.small_tensors},
                      {"kv", plan.overhead.kv},
@@ -273,6 +290,8 @@ absl::StatusOr<Plan> ParsePlanJson(const std::string& text, const std::string& s
   plan.shape.context_tokens = static_cast<uint32_t>(shape.Uint("context_tokens", INT32_MAX, 1));
   plan.shape.chunk_tokens = static_cast<uint32_t>(shape.Uint("chunk_tokens", INT32_MAX, 1));
   plan.shape.logit_rows = static_cast<uint32_t>(shape.Uint("logit_rows", INT32_MAX, 1));
+  plan.shape.kv.keys = KvFormatAt(document, "cache_type_k", source, &status);
+  plan.shape.kv.values = KvFormatAt(document, "cache_type_v", source, &status);
   Fields overhead(ObjectAt(document, "overhead_bytes", source, &status),
                   source + ": overhead_bytes: ", &status);
   plan.overhead.small_tensors = overhead.Uint("small_tensors", kMaxPlanBytes);

@@ -163,7 +163,7 @@ absl::StatusOr<std::vector<DepthSample>> WalkDepths(Engine& engine, const Model&
     const uint32_t count = options.generate_tokens;
     for (uint32_t i = 0; i < count; ++i) {
       sample.kv_bytes_per_token +=
-          static_cast<double>(KvReadBytes(model.config, depth + i)) / count;
+          static_cast<double>(KvReadBytes(model.config, engine.plan().shape.kv, depth + i)) / count;
     }
     samples.push_back(std::move(sample));
   }

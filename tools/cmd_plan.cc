@@ -59,6 +59,13 @@ Floors FloorsOf(const ModelPlan& made) {
   return floors;
 }
 
+std::string ContextText(const RunShape& shape) {
+  std::string text = absl::StrFormat("context of %d tokens", shape.context_tokens);
+  if (shape.kv == KvFormats{}) return text;
+  return absl::StrCat(text, ", keys ", std::string(KvFormatName(shape.kv.keys)), ", values ",
+                      std::string(KvFormatName(shape.kv.values)));
+}
+
 void PrintHbm(const Plan& plan, const WeightShares& shares, const Floors& floors,
               bool is_emulated) {
   const AcceleratorPlan& accelerator = *plan.accelerator;
@@ -67,8 +74,7 @@ void PrintHbm(const Plan& plan, const WeightShares& shares, const Floors& floors
               accelerator.hbm_budget_bytes, floors.hbm_bytes);
   PrintRow("resident weights", accelerator.arena_bytes, ShareText(shares.device));
   PrintRing("ring for copied weights", accelerator.slots, accelerator.slot_bytes);
-  PrintRow("KV pages", overhead.kv,
-           absl::StrFormat("context of %d tokens", plan.shape.context_tokens));
+  PrintRow("KV pages", overhead.kv, ContextText(plan.shape));
   PrintRow("activations, logits", overhead.activations,
            absl::StrFormat("%d tokens a pass", plan.shape.chunk_tokens));
   PrintRow("norms and biases", overhead.small_tensors, "always resident");
@@ -80,8 +86,7 @@ void PrintDram(const Plan& plan, const WeightShares& shares, const Floors& floor
   PrintBudget("DRAM", plan.dram_bytes(), plan.dram_budget_bytes, floors.dram_bytes);
   PrintRow("resident weights", plan.resident_arena_bytes, ShareText(shares.host));
   PrintRing("ring for streamed weights", plan.slots, plan.slot_bytes);
-  PrintRow("KV pages", plan.overhead.kv,
-           absl::StrFormat("context of %d tokens", plan.shape.context_tokens));
+  PrintRow("KV pages", plan.overhead.kv, ContextText(plan.shape));
   PrintRow("activations, logits, scratch", plan.overhead.activations,
            absl::StrFormat("%d tokens a pass", plan.shape.chunk_tokens));
   PrintRow("norms and biases", plan.overhead.small_tensors, "always resident");

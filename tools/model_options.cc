@@ -32,6 +32,9 @@ void AddPlanOptions(CLI::App& command, ModelOptions* options) {
                      "compute threads (0: one for each core that the process may use)");
   command.add_option("--activations", options->activations,
                      "q16: 16-bit products (default); q8: less exact; f32: float32");
+  command.add_option("--cache-type-k", options->cache_type_k,
+                     "keys of the KV cache: f16 (default), q8_0 (half the memory; CPU)");
+  command.add_option("--cache-type-v", options->cache_type_v, "and its values");
   command.add_option("--isa", options->isa,
                      "kernels for this instruction set instead of the best one");
   command.add_option("--json", options->json_path,

@@ -26,6 +26,7 @@ struct ModelOptions {
   std::string faults;
   std::string read_timeout = "60s";  // TIME
   std::string activations = "q16";
+  std::string cache_type_k, cache_type_v;  // empty: f16, or what the saved plan says
   std::string isa;
   DeviceFlags device;
   uint32_t threads = 0;  // 0: one for each core that this process may use

@@ -39,6 +39,19 @@ absl::StatusOr<ActivationFormat> ActivationsFrom(const ModelOptions& options) {
                                           absl::StrCat("'", text, "' is none of q16, q8, f32")));
 }
 
+absl::StatusOr<KvFormat> CacheTypeFrom(const char* option, const std::string& text,
+                                       const ModelOptions& options) {
+  if (text.empty()) return KvFormat::kF16;
+  if (!options.plan_file.empty()) {
+    return OptionError(option,
+                       absl::InvalidArgumentError("the plan of --plan says so. Leave it out"));
+  }
+  const std::optional<KvFormat> format = KvFormatFromName(text);
+  if (format.has_value()) return *format;
+  return OptionError(option,
+                     absl::InvalidArgumentError(absl::StrCat("'", text, "' is none of f16, q8_0")));
+}
+
 // What this process may take: the limits of machine and cgroup, less what it needs beside the
 // budget.
 absl::StatusOr<uint64_t> AvailableDramBytes() {
@@ -140,6 +153,10 @@ absl::StatusOr<PlannerOptions> PlannerFrom(const Model& model, const ModelOption
                                            const ChosenDevice& device, const ContextNeeds& needs) {
   PlannerOptions planner;
   WEIR_ASSIGN_OR_RETURN(planner.activations, ActivationsFrom(options));
+  WEIR_ASSIGN_OR_RETURN(planner.kv.keys,
+                        CacheTypeFrom("--cache-type-k", options.cache_type_k, options));
+  WEIR_ASSIGN_OR_RETURN(planner.kv.values,
+                        CacheTypeFrom("--cache-type-v", options.cache_type_v, options));
   planner.threads = ThreadsFrom(options);
   if (planner.threads > kMostThreads) {
     return OptionError("-t", absl::InvalidArgumentError(absl::StrCat(

@@ -25,9 +25,14 @@ constexpr uint32_t kPageTokens = 64;
 struct Shape {
   const char* model;
   uint32_t heads, kv_heads, columns;
+  KvFormat format = KvFormat::kF16;
 };
-constexpr Shape kShapes[] = {
-    {"smollm2", 9, 3, 64}, {"gemma3", 4, 1, 256}, {"qwen2.5-coder", 12, 2, 128}, {"1b", 32, 8, 64}};
+constexpr Shape kShapes[] = {{"smollm2", 9, 3, 64},
+                             {"gemma3", 4, 1, 256},
+                             {"qwen2.5-coder", 12, 2, 128},
+                             {"1b", 32, 8, 64},
+                             {"qwen2.5-coder/q8_0", 12, 2, 128, KvFormat::kQ8_0},
+                             {"1b/q8_0", 32, 8, 64, KvFormat::kQ8_0}};
 constexpr uint32_t kDepths[] = {512, 640, 2048, 8192};
 constexpr uint32_t kCalls = 8;  // enqueued at once, as the layers of a model are
 
@@ -39,7 +44,8 @@ class Bench {
     if (device_ == nullptr) return;
     stream_ = device_->NewStream();
     args_.heads = shape.heads;
-    args_.layout = {kPageTokens, shape.kv_heads, shape.columns, shape.columns, KvOrder::kByHead};
+    args_.layout = {kPageTokens,   shape.kv_heads,   shape.columns,
+                    shape.columns, KvOrder::kByHead, {shape.format, shape.format}};
     args_.tokens = 1;
     args_.queries_stride = args_.output_stride = uint64_t{shape.heads} * shape.columns;
     args_.scale = 1.0f / std::sqrt(static_cast<float>(shape.columns));
@@ -67,7 +73,7 @@ class Bench {
   }
 
  private:
-  // float16 numbers between 2^-15 and 2 of either sign.
+  // float16 numbers between 2^-15 and 2 of either sign, or codes and scales of such bits.
   void FillPages() {
     const uint64_t page_bytes = KvPageBytes(args_.layout);
     memory_ = *device_->Allocate(layers_ * pages_ * page_bytes, 64, Touch::kNow);

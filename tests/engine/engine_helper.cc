@@ -55,7 +55,9 @@ std::string EngineSetup::Text() const {
                                                 ", in place ", static_cast<int>(in_place))
                                  : absl::StrCat("resident ", resident_share);
   return absl::StrCat(budget, ", reader ", engine.reader, ", threads ", engine.threads, ", chunk ",
-                      chunk_tokens, ", activations ", static_cast<int>(activations),
+                      chunk_tokens, ", activations ", static_cast<int>(activations), ", keys ",
+                      std::string(KvFormatName(kv.keys)), ", values ",
+                      std::string(KvFormatName(kv.values)),
                       engine.faults.has_value() ? ", with faults" : "");
 }
 
@@ -90,6 +92,7 @@ absl::StatusOr<ModelPlan> PlanWith(const Model& model, const EngineSetup& setup)
   planner.logit_rows = setup.logit_rows;
   planner.threads = setup.engine.threads;
   planner.activations = setup.activations;
+  planner.kv = setup.kv;
   planner.accelerator = setup.engine.accelerator;
   planner.in_place = setup.in_place;
   if (!planner.accelerator.is_used()) {

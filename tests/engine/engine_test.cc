@@ -96,6 +96,28 @@ TEST(EngineOracle, LogProbabilitiesAndGreedyTokensInSixteenBits) {
   }
 }
 
+// Codes are half a step off, 1/254 of the largest of their 32.
+TEST(EngineOracle, KeysAndValuesOfEightBits) {
+  const std::unique_ptr<Model> model = LoadTiny();
+  ASSERT_NE(model, nullptr);
+  const nlohmann::json golden = Golden();
+  for (const KvFormats kv :
+       {KvFormats{KvFormat::kQ8_0, KvFormat::kF16}, KvFormats{KvFormat::kF16, KvFormat::kQ8_0},
+        KvFormats{KvFormat::kQ8_0, KvFormat::kQ8_0}}) {
+    EngineSetup setup;
+    setup.chunk_tokens = 64;
+    setup.logit_rows = 64;
+    setup.kv = kv;
+    SCOPED_TRACE(setup.Text());
+    const auto engine = OpenEngineWith(*model, setup);
+    ASSERT_TRUE(engine.ok()) << engine.status();
+    for (const nlohmann::json& sequence : golden["sequences"]) {
+      CompareWithOracle(**engine, sequence, 0.04);
+      CompareGreedy(**engine, sequence, 0.04);
+    }
+  }
+}
+
 void ExpectSameTokens(const Model& model, const std::vector<TokenId>& prompt,
                       const EngineSetup& setup, const std::vector<TokenId>& expected) {
   SCOPED_TRACE(setup.Text());
@@ -137,6 +159,26 @@ TEST_P(SameTokens, WhateverIsResidentWhicheverReaderHoweverManyThreads) {
         ExpectSameTokens(*model, prompt, setup, expected);
       }
     }
+  }
+}
+
+TEST_P(SameTokens, WithKeysAndValuesOfEightBits) {
+  const std::unique_ptr<Model> model = LoadTiny();
+  ASSERT_NE(model, nullptr);
+  EngineSetup setup;
+  setup.resident_share = 1;
+  setup.activations = GetParam();
+  setup.kv = {KvFormat::kQ8_0, KvFormat::kQ8_0};
+  const std::vector<TokenId> prompt = GoldenPrompt();
+  const auto engine = OpenEngineWith(*model, setup);
+  ASSERT_TRUE(engine.ok()) << engine.status();
+  const auto expected = Greedy(**engine, prompt, 12);
+  ASSERT_TRUE(expected.ok()) << expected.status();
+  for (const uint32_t chunk : {1u, 7u, 64u}) {
+    setup.chunk_tokens = chunk;
+    setup.resident_share = chunk == 7 ? 0.0 : 0.5;
+    setup.engine.threads = chunk == 7 ? 2 : 1;
+    ExpectSameTokens(*model, prompt, setup, *expected);
   }
 }
 

@@ -31,11 +31,11 @@ ModelConfig Config() {
 // Every layer has 64 columns a KV head, of two bytes.
 TEST(KvReadBytes, CountsThePositionsOfEachLayer) {
   ModelConfig config = Config();
-  EXPECT_EQ(KvReadBytes(config, 0), uint64_t{2} * 64 * (1 + 2 + 3));
-  EXPECT_EQ(KvReadBytes(config, 999), uint64_t{2} * 64 * (1 + 2 + 3) * 1000);
+  EXPECT_EQ(KvReadBytes(config, {}, 0), uint64_t{2} * 64 * (1 + 2 + 3));
+  EXPECT_EQ(KvReadBytes(config, {}, 999), uint64_t{2} * 64 * (1 + 2 + 3) * 1000);
   config.layers[1].window = 100;
-  EXPECT_EQ(KvReadBytes(config, 98), uint64_t{2} * 64 * (1 + 2 + 3) * 99);
-  EXPECT_EQ(KvReadBytes(config, 999), uint64_t{2} * 64 * ((1 + 3) * 1000 + 2 * 100));
+  EXPECT_EQ(KvReadBytes(config, {}, 98), uint64_t{2} * 64 * (1 + 2 + 3) * 99);
+  EXPECT_EQ(KvReadBytes(config, {}, 999), uint64_t{2} * 64 * ((1 + 3) * 1000 + 2 * 100));
 }
 
 std::vector<std::pair<uint64_t, uint64_t>> PageRanges(const ModelConfig& config,
@@ -43,7 +43,7 @@ std::vector<std::pair<uint64_t, uint64_t>> PageRanges(const ModelConfig& config,
                                                       const uint8_t* memory) {
   std::vector<std::pair<uint64_t, uint64_t>> ranges;
   for (uint32_t layer = 0; layer < config.layers.size(); ++layer) {
-    const uint64_t bytes = KvPageBytes(LayerKvLayout(config, layer));
+    const uint64_t bytes = KvPageBytes(LayerKvLayout(config, {}, layer));
     for (uint32_t page = 0; page < table.tokens() / kKvPageTokens; ++page) {
       const auto begin = static_cast<uint64_t>(table.layers()[layer][page] - memory);
       ranges.emplace_back(begin, begin + bytes);
@@ -56,15 +56,36 @@ TEST(KvPages, BytesAreThoseOfTheFormula) {
   const ModelConfig config = Config();
   // float16 keys and values of 64 positions: 2 * 64 * kv_heads * (24 + 40).
   const uint64_t group = 2 * 64 * (1 + 2 + 3) * (24 + 40);
-  EXPECT_EQ(KvBytes(config, 64), group);
-  EXPECT_EQ(KvBytes(config, 65), 2 * group);
-  EXPECT_EQ(KvBytes(config, 1000), 16 * group);
+  EXPECT_EQ(KvBytes(config, {}, 64), group);
+  EXPECT_EQ(KvBytes(config, {}, 65), 2 * group);
+  EXPECT_EQ(KvBytes(config, {}, 1000), 16 * group);
+}
+
+// Codes of a byte, and scales of two for 32 of them.
+TEST(KvPages, FormatsDecideTheBytes) {
+  ModelConfig config = Config();
+  config.key_columns = 64;
+  config.value_columns = 96;
+  const KvFormats codes = {KvFormat::kQ8_0, KvFormat::kQ8_0};
+  EXPECT_EQ(KvReadBytes(config, codes, 0), uint64_t{68 + 102} * (1 + 2 + 3));
+  EXPECT_EQ(KvBytes(config, codes, 64), uint64_t{64} * (68 + 102) * (1 + 2 + 3));
+  EXPECT_EQ(KvReadBytes(config, {KvFormat::kF16, KvFormat::kQ8_0}, 0),
+            uint64_t{128 + 102} * (1 + 2 + 3));
+}
+
+TEST(KvPages, HeadsWithoutWholeGroupsAreRefused) {
+  ModelConfig config = Config();  // 24 and 40 columns
+  EXPECT_EQ(CheckKvFormats(config, {}), absl::OkStatus());
+  EXPECT_TRUE(absl::IsInvalidArgument(CheckKvFormats(config, {KvFormat::kQ8_0, KvFormat::kF16})));
+  EXPECT_TRUE(absl::IsInvalidArgument(CheckKvFormats(config, {KvFormat::kF16, KvFormat::kQ8_0})));
+  config.key_columns = 32;
+  EXPECT_EQ(CheckKvFormats(config, {KvFormat::kQ8_0, KvFormat::kF16}), absl::OkStatus());
 }
 
 TEST(KvPages, PagesOfAllSequencesAreApartAndInsideTheMemory) {
   const ModelConfig config = Config();
-  std::vector<uint8_t> memory(KvBytes(config, 640));
-  KvPages pages(config, 640, memory.data());
+  std::vector<uint8_t> memory(KvBytes(config, {}, 640));
+  KvPages pages(config, {}, 640, memory.data());
   EXPECT_EQ(pages.context_tokens(), 640u);
   KvPageTable a = pages.NewTable();
   KvPageTable b = pages.NewTable();
@@ -89,8 +110,8 @@ TEST(KvPages, PagesOfAllSequencesAreApartAndInsideTheMemory) {
 
 TEST(KvPages, RunningOutIsAValueAndReleasedPagesComeBack) {
   const ModelConfig config = Config();
-  std::vector<uint8_t> memory(KvBytes(config, 256));
-  KvPages pages(config, 256, memory.data());
+  std::vector<uint8_t> memory(KvBytes(config, {}, 256));
+  KvPages pages(config, {}, 256, memory.data());
   KvPageTable a = pages.NewTable();
   KvPageTable b = pages.NewTable();
   ASSERT_TRUE(pages.Grow(&a, 192));
@@ -107,8 +128,8 @@ TEST(KvPages, RunningOutIsAValueAndReleasedPagesComeBack) {
 // A pass holds pointers into the table while it grows for the next one.
 TEST(KvPages, GrowingMovesNothing) {
   const ModelConfig config = Config();
-  std::vector<uint8_t> memory(KvBytes(config, 640));
-  KvPages pages(config, 640, memory.data());
+  std::vector<uint8_t> memory(KvBytes(config, {}, 640));
+  KvPages pages(config, {}, 640, memory.data());
   Session session(pages);
   ASSERT_TRUE(session.Reserve(1));
   uint8_t* const* const* layers = session.page_tables();
@@ -122,8 +143,8 @@ TEST(KvPages, GrowingMovesNothing) {
 
 TEST(KvPages, ASessionGivesItsPagesBack) {
   const ModelConfig config = Config();
-  std::vector<uint8_t> memory(KvBytes(config, 128));
-  KvPages pages(config, 128, memory.data());
+  std::vector<uint8_t> memory(KvBytes(config, {}, 128));
+  KvPages pages(config, {}, 128, memory.data());
   for (int i = 0; i < 5; ++i) {
     Session session(pages);
     EXPECT_TRUE(session.Reserve(128));

@@ -116,7 +116,7 @@ TEST(EngineProfile, OfOnePassHasAllWeightsAndAllOfTheTime) {
     }
     EXPECT_EQ(weight_bytes, (*engine)->program().payload_bytes());
     EXPECT_EQ(ns, after.at_ns - before.at_ns);
-    EXPECT_EQ(of(ProfiledOp::kAttention).work.bytes, KvReadBytes(model->config, prompt.size()));
+    EXPECT_EQ(of(ProfiledOp::kAttention).work.bytes, KvReadBytes(model->config, {}, prompt.size()));
     const size_t layers = model->config.layers.size();
     EXPECT_EQ(of(ProfiledOp::kAttention).calls, layers);
     EXPECT_EQ(of(ProfiledOp::kActivation).calls, layers);

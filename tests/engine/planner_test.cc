@@ -59,6 +59,24 @@ TEST(Planner, HeadsThatCudaKernelsDoNotTakeAreRefusedForThem) {
   EXPECT_THAT(std::string(made.status().message()), HasSubstr("512 columns"));
 }
 
+TEST(Planner, KeysAndValuesOfEightBitsAreForTheCpu) {
+  const std::unique_ptr<Model> model = LoadTiny();
+  ASSERT_NE(model, nullptr);
+  PlannerOptions options = WithBudget(kGiB);
+  const auto whole = PlanModel(*model, options);
+  ASSERT_TRUE(whole.ok()) << whole.status();
+  options.kv = {KvFormat::kQ8_0, KvFormat::kQ8_0};
+  const auto half = PlanModel(*model, options);
+  ASSERT_TRUE(half.ok()) << half.status();
+  EXPECT_EQ(half->plan.shape.kv, options.kv);
+  EXPECT_LT(half->plan.overhead.kv, whole->plan.overhead.kv * 6 / 10);
+  options.hbm_bytes = kGiB;
+  options.accelerator.kind = AcceleratorKind::kCuda;
+  const auto cuda = PlanModel(*model, options);
+  EXPECT_TRUE(absl::IsInvalidArgument(cuda.status())) << cuda.status();
+  EXPECT_THAT(std::string(cuda.status().message()), HasSubstr("q8_0"));
+}
+
 TEST(Planner, ResidentShareIsReachedToWithinABlock) {
   const std::unique_ptr<Model> model = LoadTiny();
   ASSERT_NE(model, nullptr);

@@ -14,6 +14,7 @@
 #include <cmath>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "kernels/isa.h"
@@ -24,6 +25,7 @@
 namespace weir {
 namespace {
 
+constexpr KvFormat kF16 = KvFormat::kF16, kQ8_0 = KvFormat::kQ8_0;
 constexpr uint32_t kFewTokens = 8;  // of which CUDA's kernels weight values more exactly
 
 struct Case {
@@ -59,10 +61,18 @@ const Case kCases[] = {
     {{64, 1, 128, 128}, 5, 300, 1, 0, 0},      // two partitions, shared by heads
     {{64, 3, 64, 64}, 15, 700, 4, 350, 0},     // few tokens, whose windows begin in two partitions
     {{64, 1, 512, 512}, 31, 2800, 1, 0, 0},    // more partitions than records: several rounds
+    // Codes, on the CPU:
+    {{64, 2, 128, 128, {}, {kQ8_0, kQ8_0}}, 12, 700, 1, 0, 0},  // qwen2.5-coder
+    {{32, 3, 64, 64, {}, {kQ8_0, kQ8_0}}, 9, 300, 21, 40, 20},
+    {{16, 1, 32, 96, {}, {kQ8_0, kQ8_0}}, 71, 30, 3, 0, 30},
+    {{64, 1, 64, 40, {}, {kQ8_0, kF16}}, 5, 515, 7, 300, 0},
+    {{48, 2, 40, 64, {}, {kF16, kQ8_0}}, 8, 250, 9, 0, 0},
 };
 
 bool Supports(const std::string& device, const Case& c) {
-  return device == "Cpu" || (c.layout.key_columns <= 256 && c.layout.value_columns <= 256);
+  if (device == "Cpu") return true;
+  return c.layout.key_columns <= 256 && c.layout.value_columns <= 256 &&
+         c.layout.formats == KvFormats{};
 }
 
 struct Problem {
@@ -227,8 +237,10 @@ TEST_P(AttentionTest, RoomForMorePositionsChangesNothing) {
 
 // What lies in slots that no token may see must not matter, not even infinities and NaNs.
 TEST_P(AttentionTest, IgnoresOtherPositions) {
-  for (const uint32_t tokens : {6u, 11u}) {
-    const Case c = {{16, 1, 64, 64}, 4, 46 - tokens, tokens, 20, 0};
+  for (const auto& [tokens, formats] : {std::pair(6u, KvFormats{}), std::pair(11u, KvFormats{}),
+                                        std::pair(11u, KvFormats{kQ8_0, kQ8_0})}) {
+    const Case c = {{16, 1, 64, 64, {}, formats}, 4, 46 - tokens, tokens, 20, 0};
+    if (!Supports(GetParam(), c)) continue;
     const Problem clean(GetParam(), c, 5);
     const std::vector<float> expected = clean.Run(GetParam());
     Problem dirty(GetParam(), c, 5);

@@ -64,44 +64,88 @@ void ReferencePages::SetMemory(const std::vector<uint8_t>& memory) {
   std::copy(memory.begin(), memory.end(), memory_.begin());
 }
 
-uint16_t* ReferencePages::Slot(uint32_t position, uint64_t element) const {
-  return reinterpret_cast<uint16_t*>(table_[position / layout_.page_tokens]) + element;
-}
-
-uint16_t* ReferencePages::Key(uint32_t position, uint32_t kv_head, uint32_t column) const {
+// q8_0: 16 keys' codes column after column, then their scales; a row's codes, then its scales.
+ReferencePages::Place ReferencePages::KeyPlace(uint32_t position, uint32_t kv_head,
+                                               uint32_t column) const {
   const KvLayout& l = layout_;
   const uint64_t slot = position % l.page_tokens;
   if (l.order == KvOrder::kByToken) {
-    return Slot(position, (slot * l.kv_heads + kv_head) * l.key_columns + column);
+    return {0, 2 * ((slot * l.kv_heads + kv_head) * l.key_columns + column)};
   }
   const uint64_t block = (uint64_t{kv_head} * l.page_tokens + slot) / 16;  // [key_columns, 16]
-  return Slot(position, (block * l.key_columns + column) * 16 + slot % 16);
+  const uint64_t at = uint64_t{column} * 16 + slot % 16;
+  if (l.formats.keys == KvFormat::kF16) return {0, 2 * (block * l.key_columns * 16 + at)};
+  const uint64_t begin = block * 16 * (l.key_columns + l.key_columns / 32 * 2);
+  return {begin + at, begin + l.key_columns * 16 + 2 * (column / 32 * 16 + slot % 16)};
 }
 
-uint16_t* ReferencePages::Value(uint32_t position, uint32_t kv_head, uint32_t column) const {
+ReferencePages::Place ReferencePages::ValuePlace(uint32_t position, uint32_t kv_head,
+                                                 uint32_t column) const {
   const KvLayout& l = layout_;
-  const uint64_t keys = uint64_t{l.page_tokens} * l.kv_heads * l.key_columns;
+  const bool key_codes = l.formats.keys == KvFormat::kQ8_0;
+  const uint64_t key_bytes = key_codes ? l.key_columns + l.key_columns / 32 * 2 : 2 * l.key_columns;
+  const uint64_t keys = uint64_t{l.page_tokens} * l.kv_heads * key_bytes;
   const uint64_t slot = position % l.page_tokens;
   const uint64_t row =
       l.order == KvOrder::kByToken ? slot * l.kv_heads + kv_head : kv_head * l.page_tokens + slot;
-  return Slot(position, keys + row * l.value_columns + column);
+  if (l.formats.values == KvFormat::kF16) return {0, keys + 2 * (row * l.value_columns + column)};
+  const uint64_t begin = keys + row * (l.value_columns + l.value_columns / 32 * 2);
+  return {begin + column, begin + l.value_columns + column / 32 * 2};
+}
+
+ReferencePages::Element ReferencePages::At(uint32_t position, KvFormat format, Place place) const {
+  Element element = {0, 1, 0};
+  memcpy(&element.bits, Page(position) + place.half, 2);
+  element.number = ReferenceHalf(element.bits);
+  if (format == KvFormat::kF16) return element;
+  element.scale = element.number;
+  element.number *= static_cast<int8_t>(Page(position)[place.code]);
+  return element;
+}
+
+ReferencePages::Element ReferencePages::Key(uint32_t position, uint32_t kv_head,
+                                            uint32_t column) const {
+  return At(position, layout_.formats.keys, KeyPlace(position, kv_head, column));
+}
+
+ReferencePages::Element ReferencePages::Value(uint32_t position, uint32_t kv_head,
+                                              uint32_t column) const {
+  return At(position, layout_.formats.values, ValuePlace(position, kv_head, column));
 }
 
 void ReferencePages::SetPosition(uint32_t position, uint16_t key_bits, uint16_t value_bits) {
+  const auto set = [&](uint64_t half, uint16_t bits) { memcpy(Page(position) + half, &bits, 2); };
   for (uint32_t head = 0; head < layout_.kv_heads; ++head) {
-    for (uint32_t c = 0; c < layout_.key_columns; ++c) *Key(position, head, c) = key_bits;
-    for (uint32_t c = 0; c < layout_.value_columns; ++c) *Value(position, head, c) = value_bits;
+    for (uint32_t c = 0; c < layout_.key_columns; ++c) {
+      set(KeyPlace(position, head, c).half, key_bits);
+    }
+    for (uint32_t c = 0; c < layout_.value_columns; ++c) {
+      set(ValuePlace(position, head, c).half, value_bits);
+    }
   }
 }
 
 void ReferencePages::FillRandom(uint64_t seed) {
   std::mt19937_64 random(seed);
-  for (uint8_t* page : table_) {
-    for (uint64_t i = 0; i < KvPageBytes(layout_); i += 2) {
-      // Any sign and fraction, exponents 2^-5 to 2^-1.
-      const uint64_t r = random();
-      const uint16_t bits = static_cast<uint16_t>((r & 0x83ff) | ((10 + (r >> 16) % 5) << 10));
-      memcpy(page + i, &bits, 2);
+  const auto fill = [&](uint32_t position, KvFormat format, Place place) {
+    const bool codes = format == KvFormat::kQ8_0;
+    // Any sign and fraction, exponents 2^-5 to 2^-1; a scale 2^7 less.
+    const uint64_t r = random();
+    const uint64_t exponent = (codes ? 3 : 10) + (r >> 16) % 5;
+    const uint16_t bits = static_cast<uint16_t>((r & (codes ? 0x3ff : 0x83ff)) | exponent << 10);
+    memcpy(Page(position) + place.half, &bits, 2);
+    if (codes) {
+      Page(position)[place.code] = static_cast<uint8_t>(static_cast<int>((r >> 32) % 255) - 127);
+    }
+  };
+  for (uint32_t position = 0; position < pages_ * layout_.page_tokens; ++position) {
+    for (uint32_t head = 0; head < layout_.kv_heads; ++head) {
+      for (uint32_t c = 0; c < layout_.key_columns; ++c) {
+        fill(position, layout_.formats.keys, KeyPlace(position, head, c));
+      }
+      for (uint32_t c = 0; c < layout_.value_columns; ++c) {
+        fill(position, layout_.formats.values, ValuePlace(position, head, c));
+      }
     }
   }
 }
@@ -120,7 +164,7 @@ ReferenceAttentionRow ReferenceAttention(const AttentionArgs& args, const Refere
   for (int64_t p = first; p <= last; ++p) {
     double score = 0, magnitude = 0;
     for (uint32_t c = 0; c < l.key_columns; ++c) {
-      const double product = query[c] * ReferenceHalf(pages.KeyBits(p, kv_head, c));
+      const double product = query[c] * pages.Key(p, kv_head, c).number;
       score += product;
       magnitude += std::fabs(product);
     }
@@ -134,7 +178,7 @@ ReferenceAttentionRow ReferenceAttention(const AttentionArgs& args, const Refere
   for (double& score : scores) sum += score = std::exp(score - max);
   for (int64_t p = first; p <= last; ++p) {
     for (uint32_t c = 0; c < l.value_columns; ++c) {
-      const double part = scores[p - first] / sum * ReferenceHalf(pages.ValueBits(p, kv_head, c));
+      const double part = scores[p - first] / sum * pages.Value(p, kv_head, c).number;
       row.output[c] += part;
       row.magnitude[c] += std::fabs(part);
     }

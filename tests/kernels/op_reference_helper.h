@@ -34,21 +34,28 @@ class ReferencePages {
   const std::vector<uint8_t>& memory() const { return memory_; }
   std::vector<uint64_t> offsets() const;
   void SetMemory(const std::vector<uint8_t>& memory);  // as long as memory()
-  // What a page holds, by the definition of its layout.
-  uint16_t KeyBits(uint32_t position, uint32_t kv_head, uint32_t column) const {
-    return *Key(position, kv_head, column);
-  }
-  uint16_t ValueBits(uint32_t position, uint32_t kv_head, uint32_t column) const {
-    return *Value(position, kv_head, column);
-  }
-  // Overwrites all of one position.
+  // What a page holds, by the definition of its layout: a number, and, of float16, its bits or, of
+  // q8_0, the bits of its scale.
+  struct Element {
+    double number;
+    double scale;  // 1 in float16
+    uint16_t bits;
+  };
+  Element Key(uint32_t position, uint32_t kv_head, uint32_t column) const;
+  Element Value(uint32_t position, uint32_t kv_head, uint32_t column) const;
+  // Overwrites all of one position with these numbers, or with such scales.
   void SetPosition(uint32_t position, uint16_t key_bits, uint16_t value_bits);
-  void FillRandom(uint64_t seed);  // every element uniform in [-1, 1]
+  void FillRandom(uint64_t seed);  // magnitudes of 2^-5 to 1, or codes and scales of that size
 
  private:
-  uint16_t* Key(uint32_t position, uint32_t kv_head, uint32_t column) const;
-  uint16_t* Value(uint32_t position, uint32_t kv_head, uint32_t column) const;
-  uint16_t* Slot(uint32_t position, uint64_t element) const;
+  struct Place {
+    uint64_t code;  // byte of the page where the element lies
+    uint64_t half;  // where its scale does, or, of float16, it itself
+  };
+  Place KeyPlace(uint32_t position, uint32_t kv_head, uint32_t column) const;
+  Place ValuePlace(uint32_t position, uint32_t kv_head, uint32_t column) const;
+  Element At(uint32_t position, KvFormat format, Place place) const;
+  uint8_t* Page(uint32_t position) const { return table_[position / layout_.page_tokens]; }
   KvLayout layout_;
   uint32_t pages_;
   std::vector<uint8_t> memory_;

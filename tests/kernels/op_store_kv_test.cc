@@ -1,6 +1,7 @@
 // StoreKv on every device: exactly the nearest float16, in its place.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <memory>
 #include <string>
@@ -34,6 +35,29 @@ struct Problem {
   std::vector<int32_t> positions;
 };
 
+// In q8_0: the nearest float16 to a 127th of the largest of a group, and the nearest code, of
+// numbers that are limited to what float16 holds.
+void ExpectStored(const ReferencePages::Element& stored, KvFormat format, const float* row,
+                  uint32_t column) {
+  if (format == KvFormat::kF16) {
+    ASSERT_EQ(stored.number, ReferenceNearestHalf(row[column]));
+    return;
+  }
+  const auto limited = [&](uint32_t c) { return std::clamp(double{row[c]}, -65504.0, 65504.0); };
+  double largest = 0;
+  for (uint32_t c = column / 32 * 32; c < column / 32 * 32 + 32; ++c) {
+    largest = std::max(largest, std::fabs(limited(c)));
+  }
+  ASSERT_EQ(stored.scale, ReferenceNearestHalf(static_cast<float>(largest) / 127.0f));
+  if (stored.scale == 0) {
+    ASSERT_EQ(stored.number, 0);
+    return;
+  }
+  // Where the scale was rounded down far, codes end before the largest number.
+  const double code = std::clamp(limited(column) / stored.scale, -127.0, 127.0);
+  ASSERT_LE(std::fabs(stored.number / stored.scale - code), 0.5 + 1e-4);
+}
+
 void Check(const Problem& p, OpRunner& runner) {
   ReferencePages pages(p.layout, kFirst + kTokens + 1, 3);
   uint8_t* const memory = runner.Upload(pages.memory());
@@ -45,19 +69,19 @@ void Check(const Problem& p, OpRunner& runner) {
   for (uint32_t t = 0; t < kTokens; ++t) {
     for (uint32_t h = 0; h < p.layout.kv_heads; ++h) {
       for (uint32_t c = 0; c < p.layout.key_columns; ++c) {
-        ASSERT_EQ(ReferenceHalf(pages.KeyBits(kFirst + t, h, c)),
-                  ReferenceNearestHalf(p.keys[t * kStride + h * p.layout.key_columns + c]));
+        ExpectStored(pages.Key(kFirst + t, h, c), p.layout.formats.keys,
+                     &p.keys[t * kStride + h * p.layout.key_columns], c);
       }
       for (uint32_t c = 0; c < p.layout.value_columns; ++c) {
-        ASSERT_EQ(ReferenceHalf(pages.ValueBits(kFirst + t, h, c)),
-                  ReferenceNearestHalf(p.values[t * kStride + h * p.layout.value_columns + c]));
+        ExpectStored(pages.Value(kFirst + t, h, c), p.layout.formats.values,
+                     &p.values[t * kStride + h * p.layout.value_columns], c);
       }
     }
   }
   const uint32_t last = p.layout.kv_heads - 1;
   for (const uint32_t neighbour : {kFirst - 1, kFirst + kTokens}) {
-    EXPECT_EQ(pages.KeyBits(neighbour, 0, 0), 0x5555) << "a neighbour was overwritten";
-    EXPECT_EQ(pages.ValueBits(neighbour, last, p.layout.value_columns - 1), 0x5555)
+    EXPECT_EQ(pages.Key(neighbour, 0, 0).bits, 0x5555) << "a neighbour was overwritten";
+    EXPECT_EQ(pages.Value(neighbour, last, p.layout.value_columns - 1).bits, 0x5555)
         << "a neighbour was overwritten";
   }
 }
@@ -66,10 +90,15 @@ using StoreKvTest = OpTest;
 WEIR_ON_EVERY_DEVICE(StoreKvTest);
 
 // {page_tokens, kv_heads, key_columns, value_columns}: odd rows, and rows of whole vectors.
-const KvLayout kLayouts[] = {{7, 3, 41, 26}, {64, 2, 64, 96}};
+const KvLayout kLayouts[] = {{7, 3, 41, 26},
+                             {64, 2, 64, 96},
+                             {16, 2, 96, 64, {}, {KvFormat::kQ8_0, KvFormat::kQ8_0}},
+                             {64, 1, 41, 64, {}, {KvFormat::kF16, KvFormat::kQ8_0}},
+                             {32, 2, 32, 41, {}, {KvFormat::kQ8_0, KvFormat::kF16}}};
 
 TEST_P(StoreKvTest, RoundsToNearestEvenIntoItsPages) {
   for (const KvLayout& layout : kLayouts) {
+    if (GetParam() != "Cpu" && layout.formats != KvFormats{}) continue;
     const Problem problem(LayoutOn(GetParam(), layout));
     const bool cpu = GetParam() == "Cpu";
     for (const std::string& isa : cpu ? SupportedIsas() : std::vector<std::string>{""}) {

@@ -84,6 +84,7 @@ void ExpectEqualPlans(const Plan& a, const Plan& b) {
   EXPECT_EQ(a.shape.context_tokens, b.shape.context_tokens);
   EXPECT_EQ(a.shape.chunk_tokens, b.shape.chunk_tokens);
   EXPECT_EQ(a.shape.logit_rows, b.shape.logit_rows);
+  EXPECT_EQ(a.shape.kv, b.shape.kv);
   EXPECT_EQ(a.dram_budget_bytes, b.dram_budget_bytes);
   EXPECT_EQ(a.overhead.small_tensors, b.overhead.small_tensors);
   EXPECT_EQ(a.overhead.kv, b.overhead.kv);
@@ -108,7 +109,9 @@ TEST_F(PlanJsonTest, RoundTrips) {
     program.fingerprint = seed * 0x9e3779b97f4a7c15;  // all 64 bits
     const PlanOptions options = SmallOverhead();
     const uint64_t budget = FloorBytes(program, options) + seed * 4096;
-    const Plan plan = *MakePlan(program, budget, options);
+    Plan plan = *MakePlan(program, budget, options);
+    if (seed % 2 == 1) plan.shape.kv.keys = KvFormat::kQ8_0;
+    if (seed % 3 == 1) plan.shape.kv.values = KvFormat::kQ8_0;
     const absl::StatusOr<Plan> again = ParsePlanJson(PlanToJson(program, plan), "p.json");
     ASSERT_TRUE(again.ok()) << again.status();
     ExpectEqualPlans(plan, *again);
@@ -126,6 +129,16 @@ TEST_F(PlanJsonTest, DerivedFieldsSayWhatThePlanMeans) {
   EXPECT_EQ(document["blocks"][1]["bytes"], 1 << 20);
   // They are not read back.
   EXPECT_EQ(LoadChanged([](Json* d) { d->erase("prediction"); }), absl::OkStatus());
+}
+
+TEST_F(PlanJsonTest, KeysAndValuesAreFloat16UnlessItSaysOtherwise) {
+  EXPECT_EQ(LoadChanged([](Json* d) { (*d)["shape"].erase("cache_type_k"); }), absl::OkStatus());
+  for (const Json& wrong : {Json("q4_0"), Json(8), Json(nullptr)}) {
+    const absl::Status status =
+        LoadChanged([&](Json* d) { (*d)["shape"]["cache_type_v"] = wrong; });
+    EXPECT_TRUE(absl::IsInvalidArgument(status)) << wrong;
+    EXPECT_THAT(std::string(status.message()), HasSubstr("cache_type_v"));
+  }
 }
 
 TEST_F(PlanJsonTest, LabelsOfAnyBytesAreWritten) {
