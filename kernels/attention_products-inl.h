@@ -27,6 +27,7 @@ constexpr uint32_t kMostRows = kLanes >= 16 ? 8 : 6;  // share each key and valu
 constexpr uint32_t kRegisters = kLanes >= 16 ? 32 : 16;
 
 // Vectors of keys or values that rows share at once: they, the sums and a weight fit the registers.
+// (Three rows by four vectors would fill the 16 of AVX2 to the last, and spill.)
 template <uint32_t kRows>
 constexpr uint32_t VectorsFor() {
   return 4 * kRows + 4 < kRegisters ? 4 : 2;
@@ -129,6 +130,25 @@ HWY_INLINE void WithRows(uint32_t rows, const Fn& fn) {
   fn.template operator()<kRows>();
 }
 
+// Keys or values of kVectors vectors that are read between two calls of Prefetcher::Step, or, where
+// one is longer than a line of the cache, the calls for each: as many lines are asked for as read.
+template <uint32_t kVectors, KvFormat kFormat>
+struct Pace {
+  static constexpr uint32_t kBytes = kVectors * kLanes * (kFormat == KvFormat::kQ8_0 ? 1 : 2);
+  static constexpr uint32_t kReads = kBytes < 64 ? 64 / kBytes : 1;
+  static constexpr uint32_t kSteps = kBytes > 64 ? kBytes / 64 : 1;
+};
+
+// Calls fn(i) for i in [begin, end), and next.Step() meanwhile.
+template <typename kPace, typename Fn>
+HWY_INLINE void ForPaced(uint64_t begin, uint64_t end, Prefetcher& next, const Fn& fn) {
+  for (; begin + kPace::kReads <= end; begin += kPace::kReads) {
+    for (uint32_t s = 0; s < kPace::kSteps; ++s) next.Step();
+    for (uint32_t i = 0; i < kPace::kReads; ++i) fn(begin + i);
+  }
+  for (; begin < end; ++begin) fn(begin);
+}
+
 // scores[r, j] = sum over columns, in their order, of query[r] * key[j], for kVectors vectors of
 // positions from `j` on. A code times its scale is exact in float32.
 template <uint32_t kRows, uint32_t kVectors, KvFormat kFormat>
@@ -149,30 +169,29 @@ void ScorePositions(const AttentionRow* rows, uint32_t columns, const TileRows& 
   for (auto& row : sum) {
     for (auto& v : row) v = hn::Zero(d);
   }
-  for (uint64_t c = 0; c < columns;) {
+  const uint64_t group = kCodes ? kKvGroup : columns;
+  for (uint64_t c = 0; c < columns; c += group) {
     hn::Vec<F32> scale[kVectors];
     if constexpr (kCodes) {
       for (uint32_t u = 0; u < kVectors; ++u) {
         scale[u] = Widen(scales[u] + c / kKvGroup * 2 * kKeyBlock);
       }
     }
-    const uint64_t group_end = kCodes ? c + kKvGroup : columns;
-    for (; c < group_end; ++c) {
+    ForPaced<Pace<kVectors, kFormat>>(c, c + group, next, [&](uint64_t column) HWY_ATTR {
       hn::Vec<F32> k[kVectors];
       for (uint32_t u = 0; u < kVectors; ++u) {
-        const uint8_t* const from = key[u] + c * kKeyBlock * kBytes;
+        const uint8_t* const from = key[u] + column * kKeyBlock * kBytes;
         if constexpr (kCodes) {
           k[u] = hn::Mul(WidenCodes(from), scale[u]);
         } else {
           k[u] = Widen(from);
         }
       }
-      for (uint32_t u = 0; u < kVectors; u += 2) next.Step();
       for (uint32_t r = 0; r < kRows; ++r) {
-        const auto q = hn::Set(d, rows[r].query[c]);
+        const auto q = hn::Set(d, rows[r].query[column]);
         for (uint32_t u = 0; u < kVectors; ++u) sum[r][u] = hn::MulAdd(q, k[u], sum[r][u]);
       }
-    }
+    });
   }
   for (uint32_t r = 0; r < kRows; ++r) {
     for (uint32_t u = 0; u < kVectors; ++u) {
@@ -212,15 +231,14 @@ void WeighColumns(SoftmaxState* state, const float* scores, uint32_t columns, co
       sum[r][u] = hn::LoadU(d, state[r].weighted + column + u * kLanes);
     }
   }
-  for (uint32_t j = begin; j < end; ++j) {
-    for (uint32_t u = 0; u < kVectors; u += 2) next.Step();
+  ForPaced<Pace<kVectors, kFormat>>(begin, end, next, [&](uint64_t j) HWY_ATTR {
     hn::Vec<F32> v[kVectors];
     LoadValues<kVectors, kFormat>(tile.value[j], columns, column, last_columns, v);
     for (uint32_t r = 0; r < kRows; ++r) {
       const auto p = hn::Set(d, scores[r * kTilePositions + j]);
       for (uint32_t u = 0; u < kVectors; ++u) sum[r][u] = hn::MulAdd(p, v[u], sum[r][u]);
     }
-  }
+  });
   for (uint32_t r = 0; r < kRows; ++r) {
     for (uint32_t u = 0; u < kVectors; ++u) {
       hn::StoreU(sum[r][u], d, state[r].weighted + column + u * kLanes);
