@@ -189,7 +189,9 @@ def suite_unit(log):
 
 
 def suite_slow(log):
-    return run_binaries("release", test_folders(), [], "*Slow*", log)
+    counts = run_binaries("release", test_folders(), [], "*Slow*", log)
+    counts.add(run_python_tests("tests/style/*_slow.py", log))
+    return counts
 
 
 def suite_style(log):

@@ -3,7 +3,7 @@
 #ifndef WEIR_TOOLS_CLI_APP_H_
 #define WEIR_TOOLS_CLI_APP_H_
 
-namespace CLI {
+namespace CLI {  // NOLINT(readability-identifier-naming): the library's name
 class App;
 }  // namespace CLI
 

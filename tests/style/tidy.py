@@ -31,7 +31,9 @@ def included_files(path, seen):
 
 def content_key(path, command, version):
     digest = hashlib.sha256()
-    parts = [version, command, (ROOT / ".clang-tidy").read_text(encoding="utf-8")]
+    configurations = [folder / ".clang-tidy" for folder in path.parents if folder.is_relative_to(ROOT)]
+    parts = [version, command]
+    parts += [name.read_text(encoding="utf-8") for name in configurations if name.is_file()]
     for part in parts:
         digest.update(part.encode() + b"\0")
     for name, content in sorted(included_files(path, {}).items()):
@@ -71,13 +73,17 @@ def compile_commands(build):
     return commands
 
 
-def check_all(build):
-    """(violations, files looked at, files remembered) for every source of the build folder."""
+def check_all(build, wanted):
+    """(violations, files looked at, files remembered) for the sources that wanted(path) is true of.
+
+    Paths are relative to the root.
+    """
     memory = build / "tidy"
     memory.mkdir(exist_ok=True)
     version = subprocess.run(["clang-tidy", "--version"], check=True, stdout=subprocess.PIPE,
                              text=True).stdout
-    commands = compile_commands(build)
+    commands = {path: command for path, command in compile_commands(build).items()
+                if wanted(path.relative_to(ROOT))}
     keys = {path: content_key(path, command, version) for path, command in commands.items()}
     todo = [path for path in sorted(keys) if not (memory / keys[path]).exists()]
     violations = set()
