@@ -15,6 +15,7 @@
 #include "io/base.h"
 #include "io/file.h"
 #include "io/reader.h"
+#include "tools/cmd_probe_cpu.h"
 #include "tools/cmd_probe_gpu.h"
 #include "tools/cmd_probe_memory.h"
 #include "tools/disk_ceiling.h"
@@ -232,6 +233,7 @@ void AddProbeCommand(CLI::App& app, int* exit_code) {
       "Save what suits the disk for later runs (default: unless --block or --depth narrow "
       "the choice)");
   disk->callback([options, exit_code] { *exit_code = ReportStatus(RunProbeDisk(*options)); });
+  AddProbeCpuCommand(*probe, exit_code);
   AddProbeMemoryCommand(*probe, exit_code);
   AddProbeGpuCommand(*probe, exit_code);
 }

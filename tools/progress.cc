@@ -38,9 +38,11 @@ void ProgressLine::Update(double share, uint64_t bytes) {
   last_ns_ = now_ns;
   shown_ = true;
   const double seconds = static_cast<double>(now_ns - begin_ns_) * 1e-9;
-  std::fprintf(stderr, "%s%s: %3.0f %%, %.2f GB/s",
-               is_terminal_ ? "\r\033[K" : "weir: ", what_.c_str(), share * 100,
-               static_cast<double>(bytes - begin_bytes_) * 1e-9 / seconds);
+  std::fprintf(stderr, "%s%s: %3.0f %%", is_terminal_ ? "\r\033[K" : "weir: ", what_.c_str(),
+               share * 100);
+  if (bytes > begin_bytes_) {
+    std::fprintf(stderr, ", %.2f GB/s", static_cast<double>(bytes - begin_bytes_) * 1e-9 / seconds);
+  }
   // A guess from next to nothing would only alarm.
   if (share >= kLeastShareForEta)
     std::fprintf(stderr, ", %.0f s left", seconds * (1 - share) / share);

@@ -15,7 +15,7 @@ class ProgressLine {
   explicit ProgressLine(std::string what);
   ~ProgressLine() { Finish(); }
 
-  // `share` of the work is done, 0..1; `bytes` moved since the first call.
+  // `share` of the work is done, 0..1; `bytes` moved since the first call (none: no rate is shown).
   void Update(double share, uint64_t bytes);
   // Wipes the line, so that text can follow.
   void Finish();

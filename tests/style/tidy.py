@@ -31,7 +31,8 @@ def included_files(path, seen):
 
 def content_key(path, command, version):
     digest = hashlib.sha256()
-    configurations = [folder / ".clang-tidy" for folder in path.parents if folder.is_relative_to(ROOT)]
+    configurations = [folder / ".clang-tidy" for folder in path.parents
+                      if folder.is_relative_to(ROOT)]
     parts = [version, command]
     parts += [name.read_text(encoding="utf-8") for name in configurations if name.is_file()]
     for part in parts:
