@@ -324,12 +324,15 @@ absl::StatusOr<ModelPlan> PlanModel(const Model& model, const PlannerOptions& op
   const uint64_t budget = WorkingBudget(model, options);
   RunShape shape;
   shape.kv = options.kv;
+  shape.reads_ahead = options.reads_ahead;
   WEIR_RETURN_IF_ERROR(CheckKv(model, options, shape));
   shape.context_tokens = ChooseContext(model, options, budget);
   WEIR_RETURN_IF_ERROR(CheckContext(model, options, shape.context_tokens));
   shape.chunk_tokens = std::min(ChooseChunk(model, options, shape, budget), shape.context_tokens);
   shape.logit_rows = options.logit_rows;
-  shape.block_bytes = ChooseBlockBytes(model, options);
+  shape.block_bytes = options.reads_ahead || options.block_bytes != 0
+                          ? ChooseBlockBytes(model, options)
+                          : kMaxResidentBlockBytes;
 
   if (MayAllStay(model, options)) {
     RunShape whole = shape;

@@ -23,6 +23,14 @@ Prediction Predict(const PassBytes& pass, const Ceilings& ceilings) {
   return prediction;
 }
 
+Prediction InTurn(Prediction prediction) {
+  if (prediction.pass_s <= 0) return prediction;  // not known
+  prediction.pass_s =
+      prediction.disk_s + prediction.link_s + prediction.compute_s + prediction.host_compute_s;
+  prediction.decode_tokens_per_s = 1.0 / prediction.pass_s;
+  return prediction;
+}
+
 Prediction PredictAccelerated(const AcceleratedPass& pass, const Ceilings& ceilings) {
   Prediction prediction;
   if (pass.streamed_bytes > 0) {

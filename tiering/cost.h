@@ -62,6 +62,9 @@ struct AcceleratedPass {
 
 Prediction PredictAccelerated(const AcceleratedPass& pass, const Ceilings& ceilings);
 
+// The same pass where nothing overlaps: disk, link and compute one after the other.
+Prediction InTurn(Prediction prediction);
+
 }  // namespace weir
 
 #endif  // WEIR_TIERING_COST_H_

@@ -103,10 +103,13 @@ ComputeDevice StepDevice(const Program& program, const Plan& plan, StepId step, 
 }
 
 Prediction PredictPlan(const Program& program, const Plan& plan, const Ceilings& ceilings) {
-  if (plan.accelerator.has_value()) return PredictAcceleratorPlan(program, plan, ceilings);
-  return Predict({.streamed_bytes = Summarise(program, plan).streamed_read_bytes,
-                  .computed_bytes = program.payload_bytes()},
-                 ceilings);
+  const Prediction prediction =
+      plan.accelerator.has_value()
+          ? PredictAcceleratorPlan(program, plan, ceilings)
+          : Predict({.streamed_bytes = Summarise(program, plan).streamed_read_bytes,
+                     .computed_bytes = program.payload_bytes()},
+                    ceilings);
+  return plan.shape.reads_ahead ? prediction : InTurn(prediction);
 }
 
 std::string DescribeOverhead(const OverheadBytes& overhead) {

@@ -32,6 +32,9 @@ struct RunShape {
   uint32_t chunk_tokens = 0;    // tokens per pass at most (prompts)
   uint32_t logit_rows = 1;      // rows of logits kept per pass
   KvFormats kv = {};            // what those pages hold
+  // False: a block is read when the step that wants it is next and nothing else happens. What a
+  // program does that reads each tensor when it needs it: the arm to compare with, not to use.
+  bool reads_ahead = true;
 };
 
 // Bytes beside the weight blocks: taken whatever the placement is.

@@ -114,6 +114,19 @@ absl::Status ParsePlacement(const Json& entry, const std::string& where, const P
   return status;
 }
 
+// Of the plan's shape; true where an older plan does not say.
+bool ReadsAheadAt(const Json& document, const std::string& source, absl::Status* status) {
+  const auto shape = document.find("shape");
+  if (shape == document.end() || !shape->is_object()) return true;
+  const auto field = shape->find("reads_ahead");
+  if (field == shape->end()) return true;
+  if (!field->is_boolean() && status->ok()) {
+    *status = absl::InvalidArgumentError(
+        absl::StrCat(source, ": shape: field 'reads_ahead': expected true or false", kMakeNew));
+  }
+  return field->is_boolean() ? field->get<bool>() : true;
+}
+
 // Of the plan's shape; float16 where an older plan does not say.
 KvFormat KvFormatAt(const Json& document, const char* name, const std::string& source,
                     absl::Status* status) {
@@ -242,6 +255,7 @@ std::string PlanToJson(const Program& program, const Plan& plan) {
                      {"context_tokens", plan.shape.context_tokens},
                      {"chunk_tokens", plan.shape.chunk_tokens},
                      {"logit_rows", plan.shape.logit_rows},
+                     {"reads_ahead", plan.shape.reads_ahead},
                      {"cache_type_k", KvFormatName(plan.shape.kv.keys)},
                      {"cache_type_v", KvFormatName(plan.shape.kv.values)}}},
                    {"overhead_bytes",
@@ -290,6 +304,7 @@ absl::StatusOr<Plan> ParsePlanJson(const std::string& text, const std::string& s
   plan.shape.context_tokens = static_cast<uint32_t>(shape.Uint("context_tokens", INT32_MAX, 1));
   plan.shape.chunk_tokens = static_cast<uint32_t>(shape.Uint("chunk_tokens", INT32_MAX, 1));
   plan.shape.logit_rows = static_cast<uint32_t>(shape.Uint("logit_rows", INT32_MAX, 1));
+  plan.shape.reads_ahead = ReadsAheadAt(document, source, &status);
   plan.shape.kv.keys = KvFormatAt(document, "cache_type_k", source, &status);
   plan.shape.kv.values = KvFormatAt(document, "cache_type_v", source, &status);
   Fields overhead(ObjectAt(document, "overhead_bytes", source, &status),

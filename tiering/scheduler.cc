@@ -184,8 +184,16 @@ bool Scheduler::FetchAt(size_t use) {
   if (stays && (host_.Holds(block) || device_.Holds(block))) return true;
   if (!host_.IsAbsent(block)) return false;
   if (HasHostSlot(block) && host_.free_slots() == 0) return false;
+  if (!plan_.shape.reads_ahead && !IsDue(use)) return false;
   StartTransfer(block);
   return true;
+}
+
+// Nothing else happens, and the step that comes next wants the block.
+bool Scheduler::IsDue(size_t use) const {
+  const bool is_quiet = transfers_in_flight_ == rows_in_flight_ && copies_in_flight_ == 0 &&
+                        running_[0].empty() && running_[1].empty();
+  return is_quiet && !fetching_next_ && uses_[use].step <= launch_step_;
 }
 
 void Scheduler::StartTransfer(BlockId block) {

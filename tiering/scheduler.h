@@ -119,6 +119,7 @@ class Scheduler {
   void RestartCopies(size_t use);
   void Fetch();
   bool FetchAt(size_t use);
+  bool IsDue(size_t use) const;
   void StartTransfer(BlockId block);
   void CopyAhead();
   bool IsCopied(size_t use, const PassSpec& pass) const;

@@ -35,6 +35,9 @@ void AddPlanOptions(CLI::App& command, ModelOptions* options) {
   command.add_option("--cache-type-k", options->cache_type_k,
                      "keys of the KV cache: f16 (default), q8_0 (half the memory; CPU)");
   command.add_option("--cache-type-v", options->cache_type_v, "and its values");
+  command.add_option("--read-ahead", options->read_ahead,
+                     "on (default); off: each matrix is read when it is needed and nothing "
+                     "overlaps, to see what overlapping is worth");
   command.add_option("--isa", options->isa,
                      "kernels for this instruction set instead of the best one");
   command.add_option("--json", options->json_path,

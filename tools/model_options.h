@@ -26,6 +26,7 @@ struct ModelOptions {
   std::string faults;
   std::string read_timeout = "60s";  // TIME
   std::string activations = "q16";
+  std::string read_ahead;                  // "on", "off"; empty: on, or what the saved plan says
   std::string cache_type_k, cache_type_v;  // empty: f16, or what the saved plan says
   std::string isa;
   DeviceFlags device;

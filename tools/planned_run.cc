@@ -52,6 +52,19 @@ absl::StatusOr<KvFormat> CacheTypeFrom(const char* option, const std::string& te
                      absl::InvalidArgumentError(absl::StrCat("'", text, "' is none of f16, q8_0")));
 }
 
+absl::StatusOr<bool> ReadAheadFrom(const ModelOptions& options) {
+  constexpr char kOption[] = "--read-ahead";
+  const std::string& text = options.read_ahead;
+  if (text.empty()) return true;
+  if (!options.plan_file.empty()) {
+    return OptionError(kOption,
+                       absl::InvalidArgumentError("the plan of --plan says so. Leave it out"));
+  }
+  if (text == "on" || text == "off") return text == "on";
+  return OptionError(
+      kOption, absl::InvalidArgumentError(absl::StrCat("'", text, "' is neither on nor off")));
+}
+
 // What this process may take: the limits of machine and cgroup, less what it needs beside the
 // budget.
 absl::StatusOr<uint64_t> AvailableDramBytes() {
@@ -157,6 +170,7 @@ absl::StatusOr<PlannerOptions> PlannerFrom(const Model& model, const ModelOption
                         CacheTypeFrom("--cache-type-k", options.cache_type_k, options));
   WEIR_ASSIGN_OR_RETURN(planner.kv.values,
                         CacheTypeFrom("--cache-type-v", options.cache_type_v, options));
+  WEIR_ASSIGN_OR_RETURN(planner.reads_ahead, ReadAheadFrom(options));
   planner.threads = ThreadsFrom(options);
   if (planner.threads > kMostThreads) {
     return OptionError("-t", absl::InvalidArgumentError(absl::StrCat(

@@ -57,7 +57,7 @@ std::string EngineSetup::Text() const {
   return absl::StrCat(budget, ", reader ", engine.reader, ", threads ", engine.threads, ", chunk ",
                       chunk_tokens, ", activations ", static_cast<int>(activations), ", keys ",
                       std::string(KvFormatName(kv.keys)), ", values ",
-                      std::string(KvFormatName(kv.values)),
+                      std::string(KvFormatName(kv.values)), reads_ahead ? "" : ", in turn",
                       engine.faults.has_value() ? ", with faults" : "");
 }
 
@@ -93,6 +93,7 @@ absl::StatusOr<ModelPlan> PlanWith(const Model& model, const EngineSetup& setup)
   planner.threads = setup.engine.threads;
   planner.activations = setup.activations;
   planner.kv = setup.kv;
+  planner.reads_ahead = setup.reads_ahead;
   planner.accelerator = setup.engine.accelerator;
   planner.in_place = setup.in_place;
   if (!planner.accelerator.is_used()) {

@@ -42,6 +42,7 @@ struct EngineSetup {
   uint32_t logit_rows = 1;
   ActivationFormat activations = ActivationFormat::kF32;
   KvFormats kv;
+  bool reads_ahead = true;
   // With engine.accelerator: shares of the weights that either memory has room for beside the
   // least that a run takes; `resident_share` is not used then.
   double hbm_share = 0.5;

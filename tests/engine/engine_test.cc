@@ -182,6 +182,21 @@ TEST_P(SameTokens, WithKeysAndValuesOfEightBits) {
   }
 }
 
+TEST_P(SameTokens, ReadingEachMatrixWhenItIsNeeded) {
+  const std::unique_ptr<Model> model = LoadTiny();
+  ASSERT_NE(model, nullptr);
+  const std::vector<TokenId> prompt = GoldenPrompt();
+  const std::vector<TokenId> expected = Reference(*model, prompt, GetParam(), 8);
+  ASSERT_EQ(expected.size(), 8u);
+  for (const double share : {0.0, 0.5, 1.0}) {
+    EngineSetup setup;
+    setup.resident_share = share;
+    setup.activations = GetParam();
+    setup.reads_ahead = false;
+    ExpectSameTokens(*model, prompt, setup, expected);
+  }
+}
+
 TEST_P(SameTokens, WithInjectedFaults) {
   const std::unique_ptr<Model> model = LoadTiny();
   ASSERT_NE(model, nullptr);

@@ -85,6 +85,7 @@ void ExpectEqualPlans(const Plan& a, const Plan& b) {
   EXPECT_EQ(a.shape.chunk_tokens, b.shape.chunk_tokens);
   EXPECT_EQ(a.shape.logit_rows, b.shape.logit_rows);
   EXPECT_EQ(a.shape.kv, b.shape.kv);
+  EXPECT_EQ(a.shape.reads_ahead, b.shape.reads_ahead);
   EXPECT_EQ(a.dram_budget_bytes, b.dram_budget_bytes);
   EXPECT_EQ(a.overhead.small_tensors, b.overhead.small_tensors);
   EXPECT_EQ(a.overhead.kv, b.overhead.kv);
@@ -112,6 +113,7 @@ TEST_F(PlanJsonTest, RoundTrips) {
     Plan plan = *MakePlan(program, budget, options);
     if (seed % 2 == 1) plan.shape.kv.keys = KvFormat::kQ8_0;
     if (seed % 3 == 1) plan.shape.kv.values = KvFormat::kQ8_0;
+    plan.shape.reads_ahead = seed % 5 != 1;
     const absl::StatusOr<Plan> again = ParsePlanJson(PlanToJson(program, plan), "p.json");
     ASSERT_TRUE(again.ok()) << again.status();
     ExpectEqualPlans(plan, *again);
@@ -139,6 +141,13 @@ TEST_F(PlanJsonTest, KeysAndValuesAreFloat16UnlessItSaysOtherwise) {
     EXPECT_TRUE(absl::IsInvalidArgument(status)) << wrong;
     EXPECT_THAT(std::string(status.message()), HasSubstr("cache_type_v"));
   }
+}
+
+TEST_F(PlanJsonTest, ReadsAheadUnlessItSaysOtherwise) {
+  EXPECT_EQ(LoadChanged([](Json* d) { (*d)["shape"].erase("reads_ahead"); }), absl::OkStatus());
+  const absl::Status status = LoadChanged([](Json* d) { (*d)["shape"]["reads_ahead"] = "no"; });
+  EXPECT_TRUE(absl::IsInvalidArgument(status)) << status;
+  EXPECT_THAT(std::string(status.message()), HasSubstr("reads_ahead"));
 }
 
 TEST_F(PlanJsonTest, LabelsOfAnyBytesAreWritten) {

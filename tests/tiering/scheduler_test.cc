@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <string>
 #include <vector>
 
@@ -72,6 +73,52 @@ TEST(SchedulerTest, DiskBoundTimeIsThePredictedOneAndTheDiskNeverRests) {
     const double bytes_s = static_cast<double>(rig.machine.stats().disk_busy_ns) * 1e-9;
     const double all_s = static_cast<double>(rig.machine.Now()) * 1e-9;
     EXPECT_GT(bytes_s / all_s, 0.98) << share;
+  }
+}
+
+// No read of a block and no step begins before the others have ended. Steps may be enqueued
+// together, and rows are gathered together, before the first step.
+void ExpectNothingOverlaps(const Trace& trace, const Program& program) {
+  std::vector<Trace::Record> records;
+  for (const Trace::Record& record : trace.records()) {
+    const bool is_read = record.lane == Trace::Lane::kDisk;
+    const bool is_rows = is_read && program.blocks[record.id].kind == BlockKind::kRows;
+    if ((is_read && !is_rows) || record.lane == Trace::Lane::kCompute) records.push_back(record);
+  }
+  ASSERT_GT(records.size(), 10u);
+  std::sort(records.begin(), records.end(),
+            [](const auto& a, const auto& b) { return a.begin_ns < b.begin_ns; });
+  for (size_t i = 1; i < records.size(); ++i) {
+    const bool both_steps =
+        records[i].lane == Trace::Lane::kCompute && records[i - 1].lane == Trace::Lane::kCompute;
+    if (both_steps) continue;
+    ASSERT_GE(records[i].begin_ns, records[i - 1].end_ns) << "record " << i;
+  }
+}
+
+TEST(SchedulerTest, WithoutReadingAheadNothingOverlapsAndTimesAddUp) {
+  for (const double share : {0.0, 0.5}) {
+    for (const Speed& speed : {Speed{"disk", 1e9, 4e9}, Speed{"compute", 4e9, 1e9}}) {
+      const Program program = UniformProgram({.layers = 8, .blocks_per_layer = 3});
+      PlanOptions options = SmallOverhead();
+      options.ceilings = {speed.disk_bytes_per_s, speed.compute_bytes_per_s};
+      options.shape.reads_ahead = false;
+      const Plan plan = *MakePlanForResidentShare(program, share, options);
+      EXPECT_NEAR(plan.prediction.pass_s, plan.prediction.disk_s + plan.prediction.compute_s,
+                  1e-12);
+      Rig rig(program, plan, HardwareOf(speed), {});
+      int64_t begin_ns = 0;
+      for (int i = 0; i < 11; ++i) {
+        if (i == 1) begin_ns = rig.machine.Now();  // what stays is there
+        ASSERT_TRUE(rig.scheduler.RunPass(kWithHead, kWithHead).ok());
+      }
+      const double pass_s = static_cast<double>(rig.machine.Now() - begin_ns) * 1e-10;
+      EXPECT_EQ(rig.machine.CheckIdle(), absl::OkStatus());
+      // The latency of each read, which nothing hides, comes on top.
+      EXPECT_GT(pass_s, 0.999 * plan.prediction.pass_s) << share << speed.name;
+      EXPECT_LT(pass_s, 1.25 * plan.prediction.pass_s) << share << speed.name;
+      if (share == 0) ExpectNothingOverlaps(rig.trace, program);
+    }
   }
 }
 
