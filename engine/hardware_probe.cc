@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "io/clock.h"
 #include "io/reader.h"
+#include "io/split_mix.h"
 #include "kernels/host_memory.h"
 #include "kernels/memory_limits.h"
 
@@ -35,14 +36,16 @@ absl::StatusOr<std::unique_ptr<Buffer>> TakeMemory(const char* what, uint64_t by
   return memory;
 }
 
-// Keeps `depth` reads in flight, one after another through the file and through the memory.
-class SequentialReads {
+// Keeps `depth` reads in flight, through the file as the options say and one after another through
+// the memory.
+class ProbeReads {
  public:
-  SequentialReads(const File& file, const DiskProbeOptions& options, uint64_t block_bytes,
-                  Reader* reader, absl::Span<uint8_t> memory)
+  ProbeReads(const File& file, const DiskProbeOptions& options, uint64_t block_bytes,
+             Reader* reader, absl::Span<uint8_t> memory)
       : file_(file), options_(options), block_bytes_(block_bytes), reader_(reader) {
     const uint64_t start_bytes = options.start_bytes % file.size_bytes();
-    next_bytes_ = AlignDown(start_bytes, file.alignment_bytes());
+    next_bytes_ = AlignDown(start_bytes, options.is_random ? block_bytes : file.alignment_bytes());
+    random_ = MixBits(options.seed ^ start_bytes);
     ops_.resize(memory.size() / block_bytes);
     for (size_t i = 0; i < ops_.size(); ++i) {
       ops_[i].file = &file;
@@ -93,9 +96,16 @@ class SequentialReads {
     op->required_bytes = std::min(block_bytes_, file_.size_bytes() - next_bytes_);
     op->bytes = AlignUp(op->required_bytes, file_.alignment_bytes());
     asked_bytes_ += op->required_bytes;
-    next_bytes_ += op->bytes;
-    if (next_bytes_ >= file_.size_bytes()) next_bytes_ = 0;
+    next_bytes_ = NextBytes(*op);
     reader_->Submit(op);
+  }
+
+  uint64_t NextBytes(const ReadOp& op) {
+    if (options_.is_random) {
+      return SplitMix64(&random_) % CeilDiv(file_.size_bytes(), block_bytes_) * block_bytes_;
+    }
+    const uint64_t next_bytes = op.offset_bytes + op.bytes;
+    return next_bytes < file_.size_bytes() ? next_bytes : 0;
   }
 
   absl::Status Account(const ReadOp& op) {
@@ -116,6 +126,7 @@ class SequentialReads {
   std::vector<ReadOp*> done_;
   std::vector<int64_t> latencies_ns_;
   uint64_t next_bytes_ = 0;
+  uint64_t random_ = 0;
   uint64_t asked_bytes_ = 0;
   uint64_t read_bytes_ = 0;
   int64_t start_ns_ = 0;
@@ -195,8 +206,8 @@ absl::StatusOr<DiskProbeResult> ProbeDisk(const File& file, const DiskProbeOptio
                                            file.buffered_reason(), "."));
   }
   const std::optional<uint64_t> kernel_before = ReadProcessCounters().disk_read_bytes;
-  SequentialReads reads(file, options, result.block_bytes, reader.get(),
-                        absl::MakeSpan(buffer, needed_bytes));
+  ProbeReads reads(file, options, result.block_bytes, reader.get(),
+                   absl::MakeSpan(buffer, needed_bytes));
   const absl::Status status = reads.Run();
   reader.reset();  // after a failure others may still be in flight into `reads`
   WEIR_RETURN_IF_ERROR(status);
@@ -257,6 +268,7 @@ absl::StatusOr<std::vector<DiskSweepCell>> SweepDisk(const File& file,
         cell.block_bytes = block_bytes;
         cell.depth = depth;
         cell.footprint_bytes = options.footprint_bytes;
+        cell.is_random = options.is_random;
         cell.limit_ns = options.cell_ns;
         WEIR_RETURN_IF_ERROR(CheckOptions(file, cell));
         memory_bytes = std::max(memory_bytes, FootprintBytes(file, cell));

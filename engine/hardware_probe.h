@@ -28,8 +28,11 @@ struct DiskProbeOptions {
   // default, what is in flight. It counts: small rings stay in caches, even in those of a host.
   uint64_t footprint_bytes = 0;
   uint64_t start_bytes = 0;  // of the first read; rounded down, modulo the file's size
-  // Reading goes on sequentially, from the start again after the end, until one of the two is
-  // reached; 0: no such limit. Not both 0.
+  // Each read is of a block of the file chosen at random, the first one at the start; `seed` and
+  // start decide which. Otherwise reading goes on sequentially, from the start again after the end.
+  bool is_random = false;
+  uint64_t seed = 1;
+  // Until one of the two is reached; 0: no such limit. Not both 0.
   uint64_t limit_bytes = 0;
   int64_t limit_ns = 1'000'000'000;
 };
@@ -73,6 +76,7 @@ struct DiskSweepOptions {
   std::vector<uint64_t> block_bytes = {256 * kKiB, 1 * kMiB, 4 * kMiB};
   std::vector<uint32_t> depths = {1, 4, 16, 32};
   uint64_t footprint_bytes = 0;   // as in DiskProbeOptions, for every combination
+  bool is_random = false;         // likewise
   int64_t cell_ns = 300'000'000;  // for one combination in one round
   // Every round visits all combinations, so that a disk that changes its pace changes it for all.
   int rounds = 3;

@@ -87,6 +87,15 @@ std::string Keep(const std::vector<DiskCeiling>& best, bool save) {
 
 absl::StatusOr<DiskSweepOptions> MakeSweep(const ProbeDiskOptions& options) {
   DiskSweepOptions sweep;
+  sweep.is_random = options.random;
+  if (options.random) {
+    if (options.save.value_or(false)) {
+      return absl::InvalidArgumentError(
+          "--save: random reads do not tell which reads suit runs. Leave out --random");
+    }
+    sweep.block_bytes = {4 * kKiB};
+    sweep.depths = {1, 4, 16, 64};
+  }
   if (!options.readers.empty()) sweep.readers = options.readers;
   if (!options.depths.empty()) sweep.depths = options.depths;
   if (!options.blocks.empty()) sweep.block_bytes.clear();
@@ -108,7 +117,7 @@ absl::StatusOr<DiskSweepOptions> MakeSweep(const ProbeDiskOptions& options) {
   return sweep;
 }
 
-nlohmann::json SweepToJson(const File& file, const DiskIdentity& disk,
+nlohmann::json SweepToJson(const File& file, const DiskIdentity& disk, bool is_random,
                            const std::vector<DiskSweepCell>& cells) {
   nlohmann::json rows = nlohmann::json::array();
   for (const DiskSweepCell& cell : cells) {
@@ -131,6 +140,7 @@ nlohmann::json SweepToJson(const File& file, const DiskIdentity& disk,
   }
   return {{"file", file.path()},
           {"file_bytes", file.size_bytes()},
+          {"order", is_random ? "random" : "sequential"},
           {"direct", file.is_direct()},
           {"alignment_bytes", file.alignment_bytes()},
           {"disk",
@@ -141,13 +151,14 @@ nlohmann::json SweepToJson(const File& file, const DiskIdentity& disk,
           {"cells", std::move(rows)}};
 }
 
-std::string SweepToText(const File& file, const DiskIdentity& disk,
+std::string SweepToText(const File& file, const DiskIdentity& disk, bool is_random,
                         const std::vector<DiskSweepCell>& cells) {
   const auto known = [](const std::string& text) { return text.empty() ? "?" : text; };
-  std::string text = absl::StrFormat(
-      "%s: %s on %s (%s%s%s), %s, alignment %d\n", file.path(), FormatBytes(file.size_bytes()),
-      known(disk.name), known(disk.file_system), disk.model.empty() ? "" : ", ", disk.model,
-      file.is_direct() ? "direct" : "buffered", file.alignment_bytes());
+  std::string text = absl::StrFormat("%s: %s on %s (%s%s%s), %s, alignment %d%s\n", file.path(),
+                                     FormatBytes(file.size_bytes()), known(disk.name),
+                                     known(disk.file_system), disk.model.empty() ? "" : ", ",
+                                     disk.model, file.is_direct() ? "direct" : "buffered",
+                                     file.alignment_bytes(), is_random ? ", random blocks" : "");
   absl::StrAppendFormat(&text, "%-8s %10s %6s %8s %17s %10s %10s\n", "reader", "block", "depth",
                         "GB/s", "low-high", "p50 ms", "p99 ms");
   std::set<std::string> notes;
@@ -201,12 +212,15 @@ absl::Status RunProbeDisk(const ProbeDiskOptions& options) {
   const absl::StatusOr<std::vector<DiskSweepCell>> cells = MeasureWithProgress(**file, *sweep);
   if (!cells.ok()) return cells.status();
   const bool is_whole = options.blocks.empty() && options.depths.empty();
-  const std::string kept = Keep(BestReadings(*disk, *cells), options.save.value_or(is_whole));
+  std::string kept;
+  if (!options.random) {
+    kept = Keep(BestReadings(*disk, *cells), options.save.value_or(is_whole));
+  }
   if (options.json != "-") {
-    WEIR_RETURN_IF_ERROR(PrintText(SweepToText(**file, *disk, *cells) + kept));
+    WEIR_RETURN_IF_ERROR(PrintText(SweepToText(**file, *disk, options.random, *cells) + kept));
   }
   if (!json->is_open()) return absl::OkStatus();
-  return WriteJson(&*json, SweepToJson(**file, *disk, *cells));
+  return WriteJson(&*json, SweepToJson(**file, *disk, options.random, *cells));
 }
 
 void AddProbeCommand(CLI::App& app, int* exit_code) {
@@ -227,6 +241,10 @@ void AddProbeCommand(CLI::App& app, int* exit_code) {
       ->capture_default_str();
   disk->add_option("--rounds", options->rounds, "Visits of each combination; the median is shown")
       ->capture_default_str();
+  disk->add_flag(
+      "--random", options->random,
+      "Random blocks instead of reading on, 4K in depths 1, 4, 16, 64 unless --block and "
+      "--depth say otherwise; nothing is saved");
   disk->add_option("--json", options->json, "Write the results as JSON to this file (-: stdout)");
   disk->add_flag(
       "--save,!--no-save", options->save,

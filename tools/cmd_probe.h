@@ -23,6 +23,7 @@ struct ProbeDiskOptions {
   std::vector<std::string> readers;  // empty: those that work here, and "auto" says so
   double seconds = 0.3;              // for one combination in one round
   int rounds = 3;
+  bool random = false;  // small reads of random blocks instead of reading on; nothing is saved
   // Save what suits the disk, for runs and predictions. By default when nothing was left out.
   std::optional<bool> save;
 };
@@ -31,16 +32,16 @@ struct ProbeDiskOptions {
 absl::StatusOr<DiskSweepOptions> MakeSweep(const ProbeDiskOptions& options);
 
 // What --json writes:
-//   {"file", "file_bytes", "direct", "alignment_bytes",
+//   {"file", "file_bytes", "order", "direct", "alignment_bytes",
 //    "disk": {"device", "name", "model", "file_system"},
 //    "cells": [{"reader", "block_bytes", "depth", "gb_per_s", "low_gb_per_s", "high_gb_per_s",
 //               "p50_latency_us", "p99_latency_us", "read_bytes", "kernel_read_bytes", "note"}]}
-// gb_per_s is the median round's, in 10^9 bytes; bytes and latencies are of that round.
-// kernel_read_bytes is null where the kernel does not count.
-nlohmann::json SweepToJson(const File& file, const DiskIdentity& disk,
+// order is "sequential" or "random"; gb_per_s is the median round's, in 10^9 bytes; bytes and
+// latencies are of that round. kernel_read_bytes is null where the kernel does not count.
+nlohmann::json SweepToJson(const File& file, const DiskIdentity& disk, bool is_random,
                            const std::vector<DiskSweepCell>& cells);
 // The same as a table of lines.
-std::string SweepToText(const File& file, const DiskIdentity& disk,
+std::string SweepToText(const File& file, const DiskIdentity& disk, bool is_random,
                         const std::vector<DiskSweepCell>& cells);
 
 // For each reader in `cells` the reads that suit this disk best.

@@ -73,6 +73,26 @@ TEST_F(DiskProbe, WrapsRoundAndGoesOn) {
   EXPECT_EQ(result->end_bytes % file_->alignment_bytes(), 0u);
 }
 
+// 33 blocks of 64 KiB, the last of 777 bytes: some are read twice, some never.
+TEST_F(DiskProbe, RandomReadsAreOfBlocksOfTheFile) {
+  options_.is_random = true;
+  options_.limit_bytes = 4 * kFileBytes;
+  options_.limit_ns = 0;
+  const auto result = ProbeDisk(*file_, options_);
+  ASSERT_TRUE(result.ok()) << result.status();
+  EXPECT_GE(result->read_bytes, 4 * kFileBytes);
+  EXPECT_EQ(result->end_bytes % options_.block_bytes, 0u);
+  EXPECT_LT(result->end_bytes, kFileBytes);
+  const auto again = ProbeDisk(*file_, options_);
+  ASSERT_TRUE(again.ok()) << again.status();
+  EXPECT_EQ(again->end_bytes, result->end_bytes) << "the same seed, the same blocks";
+  EXPECT_EQ(again->read_bytes, result->read_bytes);
+  options_.seed = 2;
+  const auto other = ProbeDisk(*file_, options_);
+  ASSERT_TRUE(other.ok()) << other.status();
+  EXPECT_NE(other->end_bytes, result->end_bytes);
+}
+
 TEST_F(DiskProbe, TimeLimitAlone) {
   options_.limit_bytes = 0;
   options_.limit_ns = 20'000'000;

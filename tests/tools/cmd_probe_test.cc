@@ -33,6 +33,22 @@ TEST(ProbeCommand, SweepFromOptions) {
   }
 }
 
+TEST(ProbeCommand, RandomReadsAreSmallAndNotSaved) {
+  ProbeDiskOptions options;
+  options.random = true;
+  const auto sweep = MakeSweep(options);
+  ASSERT_TRUE(sweep.ok()) << sweep.status();
+  EXPECT_TRUE(sweep->is_random);
+  EXPECT_EQ(sweep->block_bytes, std::vector<uint64_t>{4 * kKiB});
+  EXPECT_EQ(sweep->depths.front(), 1u);
+  options.blocks = {"16K"};
+  options.depths = {8};
+  EXPECT_EQ(MakeSweep(options)->block_bytes, std::vector<uint64_t>{16 * kKiB});
+  EXPECT_EQ(MakeSweep(options)->depths, std::vector<uint32_t>{8});
+  options.save = true;
+  EXPECT_THAT(std::string(MakeSweep(options).status().message()), HasSubstr("--random"));
+}
+
 TEST(ProbeCommand, TableAndJsonSayTheSame) {
   const auto file = File::Open("CMakeLists.txt", FileMode::kBuffered);
   ASSERT_TRUE(file.ok()) << file.status();
@@ -46,7 +62,7 @@ TEST(ProbeCommand, TableAndJsonSayTheSame) {
   cell.low_bytes_per_s = 1.25e9;
   cell.high_bytes_per_s = 1.75e9;
   const DiskIdentity disk = {"259:2", "nvme0n1p2", "Fast Disk", "ext4"};
-  const nlohmann::json document = SweepToJson(**file, disk, {cell});
+  const nlohmann::json document = SweepToJson(**file, disk, /*is_random=*/false, {cell});
   const nlohmann::json& row = document["cells"][0];
   EXPECT_EQ(row["gb_per_s"], 1.5);
   EXPECT_EQ(row["block_bytes"], kMiB);
@@ -54,7 +70,9 @@ TEST(ProbeCommand, TableAndJsonSayTheSame) {
   EXPECT_TRUE(row["kernel_read_bytes"].is_null());
   EXPECT_EQ(document["disk"]["model"], "Fast Disk");
   EXPECT_EQ(document["direct"], false);
-  const std::string text = SweepToText(**file, disk, {cell, cell});
+  EXPECT_EQ(document["order"], "sequential");
+  EXPECT_EQ(SweepToJson(**file, disk, /*is_random=*/true, {cell})["order"], "random");
+  const std::string text = SweepToText(**file, disk, /*is_random=*/false, {cell, cell});
   EXPECT_THAT(text, HasSubstr("nvme0n1p2 (ext4, Fast Disk)"));
   EXPECT_THAT(text, HasSubstr("1.50         1.25-1.75       2.00"));
   EXPECT_EQ(text.find("The first note."), text.rfind("The first note.")) << "once for all cells";
