@@ -43,6 +43,11 @@ absl::Status WriteJson(OutputFile* output, const nlohmann::json& document) {
                     document.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
 }
 
+// In GB/s: small reads of a slow disk want more digits.
+std::string RateText(double bytes_per_s) {
+  return absl::StrFormat("%.*f", bytes_per_s < 0.1 * kGb ? 4 : 2, bytes_per_s / kGb);
+}
+
 absl::Status PrintText(const std::string& text) {
   absl::StatusOr<OutputFile> output = OutputFile::Open("-");
   if (!output.ok()) return WithExitCode(ExitCode::kOutput, output.status());
@@ -159,16 +164,18 @@ std::string SweepToText(const File& file, const DiskIdentity& disk, bool is_rand
                                      known(disk.file_system), disk.model.empty() ? "" : ", ",
                                      disk.model, file.is_direct() ? "direct" : "buffered",
                                      file.alignment_bytes(), is_random ? ", random blocks" : "");
-  absl::StrAppendFormat(&text, "%-8s %10s %6s %8s %17s %10s %10s\n", "reader", "block", "depth",
-                        "GB/s", "low-high", "p50 ms", "p99 ms");
+  absl::StrAppendFormat(&text, "%-8s %10s %6s %8s %17s %9s %10s %10s\n", "reader", "block", "depth",
+                        "GB/s", "low-high", "reads/s", "p50 ms", "p99 ms");
   std::set<std::string> notes;
   for (const DiskSweepCell& cell : cells) {
     const DiskProbeResult& median = cell.median;
     const std::string range =
-        absl::StrFormat("%.2f-%.2f", cell.low_bytes_per_s / kGb, cell.high_bytes_per_s / kGb);
-    absl::StrAppendFormat(&text, "%-8s %10s %6d %8.2f %17s %10.2f %10.2f\n", median.reader,
-                          FormatBytes(median.block_bytes), median.depth, median.bytes_per_s / kGb,
-                          range, static_cast<double>(median.p50_latency_ns) / 1e6,
+        absl::StrCat(RateText(cell.low_bytes_per_s), "-", RateText(cell.high_bytes_per_s));
+    const double reads_per_s = median.bytes_per_s / static_cast<double>(median.block_bytes);
+    absl::StrAppendFormat(&text, "%-8s %10s %6d %8s %17s %9.0f %10.2f %10.2f\n", median.reader,
+                          FormatBytes(median.block_bytes), median.depth,
+                          RateText(median.bytes_per_s), range, reads_per_s,
+                          static_cast<double>(median.p50_latency_ns) / 1e6,
                           static_cast<double>(median.p99_latency_ns) / 1e6);
     if (!median.note.empty()) notes.insert(median.note);
   }

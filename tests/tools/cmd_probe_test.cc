@@ -74,7 +74,7 @@ TEST(ProbeCommand, TableAndJsonSayTheSame) {
   EXPECT_EQ(SweepToJson(**file, disk, /*is_random=*/true, {cell})["order"], "random");
   const std::string text = SweepToText(**file, disk, /*is_random=*/false, {cell, cell});
   EXPECT_THAT(text, HasSubstr("nvme0n1p2 (ext4, Fast Disk)"));
-  EXPECT_THAT(text, HasSubstr("1.50         1.25-1.75       2.00"));
+  EXPECT_THAT(text, HasSubstr("1.50         1.25-1.75      1431       2.00"));
   EXPECT_EQ(text.find("The first note."), text.rfind("The first note.")) << "once for all cells";
 }
 
