@@ -23,6 +23,7 @@
 #include "tools/output_file.h"
 #include "tools/planned_run.h"
 #include "tools/report.h"
+#include "tools/spread.h"
 
 namespace weir {
 namespace {
@@ -47,12 +48,6 @@ struct BenchOptions {
 constexpr uint32_t kWarmPromptTokens = 32;
 constexpr uint32_t kWarmTokens = 4;
 
-struct Spread {
-  double median = 0;
-  double min = 0;
-  double max = 0;
-};
-
 // What one repetition moved and took.
 struct Sample {
   double prompt_tokens_per_s = 0;
@@ -66,11 +61,7 @@ Spread SpreadOf(const std::vector<Sample>& samples, double Sample::*field) {
   std::vector<double> values;
   values.reserve(samples.size());
   for (const Sample& sample : samples) values.push_back(sample.*field);
-  std::sort(values.begin(), values.end());
-  const size_t middle = values.size() / 2;
-  const double median =
-      values.size() % 2 == 1 ? values[middle] : (values[middle - 1] + values[middle]) / 2;
-  return {median, values.front(), values.back()};
+  return weir::SpreadOf(std::move(values));
 }
 
 // What was made at one depth of a context that grows.

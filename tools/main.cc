@@ -16,6 +16,7 @@
 #include "tools/cmd_simulate.h"
 #include "tools/cmd_synth.h"
 #include "tools/cmd_tokenize.h"
+#include "tools/cmd_wall.h"
 #include "tools/exit_codes.h"
 #include "tools/interrupt.h"
 #include "tools/version.h"
@@ -35,6 +36,7 @@ int main(int argc, char** argv) {
   weir::AddEvalCommand(app, &exit_code);
   weir::AddProbeCommand(app, &exit_code);
   weir::AddBenchCommand(app, &exit_code);
+  weir::AddWallCommand(app, &exit_code);
   weir::AddSynthCommand(app, &exit_code);
   try {
     app.parse(argc, argv);
