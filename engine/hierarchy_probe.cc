@@ -151,7 +151,7 @@ class HierarchyProbe {
 
   // What measurements take, about.
   double LatencyNs(uint64_t bytes) const {
-    const auto lines = static_cast<double>(bytes / 64);
+    const double lines = static_cast<double>(bytes) / 64;
     return options_.rounds * static_cast<double>(options_.cell_ns + kClockNs) + lines * kLinkNs +
            static_cast<double>(WarmLoads(bytes)) * kLoadNs;
   }
