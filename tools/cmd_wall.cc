@@ -191,6 +191,7 @@ class Wall {
 
   static Spread SpreadOfField(const std::vector<Sample>& samples, double Sample::*field) {
     std::vector<double> values;
+    values.reserve(samples.size());
     for (const Sample& sample : samples) values.push_back(sample.*field);
     return SpreadOf(std::move(values));
   }

@@ -14,7 +14,7 @@ constexpr double kNoSlower = 1.05;
 constexpr double kBarsPerDecade = 8;
 
 std::string Times(double factor) {
-  return absl::StrFormat(factor < 10 ? "%.2f" : factor < 100 ? "%.1f" : "%.0f", factor);
+  return absl::StrFormat("%.*f", factor < 10 ? 2 : factor < 100 ? 1 : 0, factor);
 }
 
 // A bar on a logarithmic scale: one mark for 1, kBarsPerDecade more for every factor of 10.
