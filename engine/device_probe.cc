@@ -105,11 +105,6 @@ void TouchWithThreads(uint8_t* data, uint64_t bytes, uint32_t threads) {
   for (std::thread& thread : team) thread.join();
 }
 
-RateSpread SpreadOf(std::vector<double> rates) {
-  std::sort(rates.begin(), rates.end());
-  return {rates[rates.size() / 2], rates.front(), rates.back()};
-}
-
 // What all measurements of one ProbeDevice share.
 struct Bench {
   std::unique_ptr<Buffer> host_in, host_out, host_pageable;
@@ -219,7 +214,7 @@ absl::Status DeviceReads(Device& device, const DeviceProbeOptions& options, Roun
     launches.push_back(rate.launch_s);
     WEIR_RETURN_IF_ERROR(rounds->Step());
   }
-  result->device_read = SpreadOf(rates);
+  result->device_read = SpreadOfRates(rates);
   std::sort(launches.begin(), launches.end());
   result->launch_s = launches[launches.size() / 2];
   return absl::OkStatus();
@@ -249,6 +244,11 @@ absl::StatusOr<std::vector<PinCost>> PinningCosts(Device& device, const DevicePr
 }
 
 }  // namespace
+
+RateSpread SpreadOfRates(std::vector<double> rates) {
+  std::sort(rates.begin(), rates.end());
+  return {rates[rates.size() / 2], rates.front(), rates.back()};
+}
 
 std::string_view CopyDirectionName(CopyDirection direction) {
   return direction == CopyDirection::kToDevice ? "h2d" : "d2h";
@@ -382,10 +382,10 @@ absl::StatusOr<DeviceProbeResult> ProbeDevice(Device& device, const DeviceProbeO
     WEIR_RETURN_IF_ERROR(rounds.Step());
   }
   for (size_t i = 0; i < copy_rates.size(); ++i) {
-    result.copies[i].rate = SpreadOf(copy_rates[i]);
+    result.copies[i].rate = SpreadOfRates(copy_rates[i]);
   }
-  result.both_ways = SpreadOf(both_rates);
-  result.dram_read = SpreadOf(dram_rates);
+  result.both_ways = SpreadOfRates(both_rates);
+  result.dram_read = SpreadOfRates(dram_rates);
   WEIR_RETURN_IF_ERROR(DeviceReads(device, options, &rounds, &result));
   WEIR_ASSIGN_OR_RETURN(result.pinning, PinningCosts(device, options, &rounds));
   return result;

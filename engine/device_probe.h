@@ -92,6 +92,9 @@ struct RateSpread {
   double high_bytes_per_s = 0;
 };
 
+// Of one rate at least.
+RateSpread SpreadOfRates(std::vector<double> rates);
+
 struct CopyCell {
   CopyProbe probe;
   bool is_pinned = true;

@@ -109,8 +109,8 @@ class HierarchyProbe {
     }
     for (size_t i = 0; i < found_.levels.size(); ++i) {
       for (int pass = 0; pass < kMemoryPasses; ++pass) {
-        found_.levels[i].one_core[pass] = SpreadOf(rates_[i][0][pass]);
-        found_.levels[i].all_cores[pass] = SpreadOf(rates_[i][1][pass]);
+        found_.levels[i].one_core[pass] = SpreadOfRates(rates_[i][0][pass]);
+        found_.levels[i].all_cores[pass] = SpreadOfRates(rates_[i][1][pass]);
       }
     }
     return std::move(found_);
@@ -165,7 +165,7 @@ class HierarchyProbe {
     return absl::OkStatus();
   }
 
-  // Runs `cell`'s Measure on the first `workers` workers, each on its own core.
+  // Runs `fn` on every worker, each on its own core, and waits.
   template <typename Fn>
   void OnTeam(const Fn& fn) {
     static_cast<CpuStream&>(*stream_).Launch(fn);
@@ -240,11 +240,6 @@ class HierarchyProbe {
     if (workers == 1 || plan.shared_threads < 2) return plan.probe_bytes;
     const uint64_t share = plan.capacity_bytes / 2 / std::min(workers, plan.shared_threads);
     return std::clamp(share, plan.probe_bytes / 2, plan.probe_bytes);
-  }
-
-  static RateSpread SpreadOf(std::vector<double> rates) {
-    std::sort(rates.begin(), rates.end());
-    return {rates[rates.size() / 2], rates.front(), rates.back()};
   }
 
   using Rates = std::array<std::vector<double>, kMemoryPasses>;

@@ -1,7 +1,8 @@
 // The memory hierarchy of this machine's CPU: latency and bandwidth of each level of caches and of
 // DRAM. Latency is that of loads each of which needs the one before, over a random cycle of lines
-// in huge pages, on a pinned core; bandwidth is that of plain passes over memory, by one core and
-// by all. The clock is measured beside it, so that latencies are in cycles, too.
+// in huge pages where there are any, on a pinned core; bandwidth is that of plain passes over
+// memory, by one core and by all. The clock is measured beside it, so that latencies are in cycles,
+// too.
 #ifndef WEIR_ENGINE_HIERARCHY_PROBE_H_
 #define WEIR_ENGINE_HIERARCHY_PROBE_H_
 
@@ -65,7 +66,7 @@ struct CpuHierarchy {
 
 struct HierarchyProbeOptions {
   int64_t cell_ns = 20'000'000;  // for one measurement in one round
-  int rounds = 5;                // each measures everything once
+  int rounds = 5;                // of each point of latency, then of all bandwidths in turn
   uint64_t seed = 1;             // of the cycles of lines
 };
 

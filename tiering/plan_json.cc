@@ -114,12 +114,18 @@ absl::Status ParsePlacement(const Json& entry, const std::string& where, const P
   return status;
 }
 
-// Of the plan's shape; true where an older plan does not say.
-bool ReadsAheadAt(const Json& document, const std::string& source, absl::Status* status) {
+// A field of the plan's shape that older plans lack: null there.
+const Json* NewerField(const Json& document, const char* name) {
   const auto shape = document.find("shape");
-  if (shape == document.end() || !shape->is_object()) return true;
-  const auto field = shape->find("reads_ahead");
-  if (field == shape->end()) return true;
+  if (shape == document.end() || !shape->is_object()) return nullptr;
+  const auto field = shape->find(name);
+  return field == shape->end() ? nullptr : &*field;
+}
+
+// True where an older plan does not say.
+bool ReadsAheadAt(const Json& document, const std::string& source, absl::Status* status) {
+  const Json* const field = NewerField(document, "reads_ahead");
+  if (field == nullptr) return true;
   if (!field->is_boolean() && status->ok()) {
     *status = absl::InvalidArgumentError(
         absl::StrCat(source, ": shape: field 'reads_ahead': expected true or false", kMakeNew));
@@ -127,14 +133,12 @@ bool ReadsAheadAt(const Json& document, const std::string& source, absl::Status*
   return field->is_boolean() ? field->get<bool>() : true;
 }
 
-// Of the plan's shape; float16 where an older plan does not say.
+// Float16 where an older plan does not say.
 KvFormat KvFormatAt(const Json& document, const char* name, const std::string& source,
                     absl::Status* status) {
-  const auto shape = document.find("shape");
-  if (shape == document.end() || !shape->is_object() || !shape->contains(name)) {
-    return KvFormat::kF16;
-  }
-  const auto format = KvFormatFromName(TextAt(*shape, name));
+  const Json* const field = NewerField(document, name);
+  if (field == nullptr) return KvFormat::kF16;
+  const auto format = KvFormatFromName(field->is_string() ? field->get<std::string>() : "");
   if (!format.has_value() && status->ok()) {
     *status = absl::InvalidArgumentError(absl::StrCat(source, ": shape: field '", name,
                                                       "': expected \"f16\" or \"q8_0\"", kMakeNew));

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <memory>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "CLI/CLI.hpp"
@@ -40,8 +41,7 @@ absl::Status Measure(MemoryProbe* probe) {
         ProbeMemoryRead({(*memory)->data(), probe->bytes}, probe->threads, probe->round_ns));
     rates.push_back(result.bytes_per_s);
   }
-  std::sort(rates.begin(), rates.end());
-  probe->read = {rates[rates.size() / 2], rates.front(), rates.back()};
+  probe->read = SpreadOfRates(std::move(rates));
   return absl::OkStatus();
 }
 

@@ -47,10 +47,12 @@ struct ArmSpec {
   const char* resident;
   bool reads_ahead;
 };
-constexpr ArmSpec kArms[] = {{kWallResident, "100%", true},
+constexpr ArmSpec kResidentArm = {kWallResident, "100%", true};
+constexpr ArmSpec kPipelinedArm = {kWallPipelined, "0%", true};
+constexpr ArmSpec kArms[] = {kResidentArm,
                              {"half on disk", "50%", true},
                              {"3/4 on disk", "25%", true},
-                             {kWallPipelined, "0%", true},
+                             kPipelinedArm,
                              {kWallLiteral, "0%", false}};
 
 ModelOptions OptionsOf(const WallOptions& options, const ArmSpec& arm) {
@@ -235,7 +237,6 @@ class Wall {
     };
     const Spread pages = SpreadOf(page_bytes_per_s_);
     arm.tokens_per_s = {rate(pages.median), rate(pages.min), rate(pages.max)};
-    arm.predicted_tokens_per_s = arm.tokens_per_s.median;
     arm.disk_share = pages.median / report_.disk_bytes_per_s;
     report_.arms.push_back(std::move(arm));
   }
@@ -256,17 +257,16 @@ class Wall {
 
   absl::Status MeasurePasses() {
     const uint32_t most = options_.passes.back();
-    ContextNeeds needs = {.min_context_tokens = most + 1, .prompt_tokens = most};
-    for (const ArmSpec& arm : {kArms[0], kArms[3]}) {
+    const ContextNeeds needs = {.min_context_tokens = most + 1, .prompt_tokens = most};
+    for (const uint32_t tokens : options_.passes) report_.passes.push_back({.tokens = tokens});
+    for (const auto& [arm, seconds] : {std::pair(kResidentArm, &WallPass::resident_s),
+                                       std::pair(kPipelinedArm, &WallPass::disk_s)}) {
       ModelOptions options = OptionsOf(options_, arm);
       options.chunk_tokens = most;
       WEIR_ASSIGN_OR_RETURN(const Opened opened, Open(model_, options, needs, /*measures=*/false));
-      for (size_t i = 0; i < options_.passes.size(); ++i) {
+      for (WallPass& pass : report_.passes) {
         WEIR_RETURN_IF_ERROR(CheckInterrupted());
-        WEIR_ASSIGN_OR_RETURN(const double seconds, TimePass(*opened.engine, options_.passes[i]));
-        if (report_.passes.size() <= i) report_.passes.push_back({.tokens = options_.passes[i]});
-        (arm.name == kWallResident ? report_.passes[i].resident_s : report_.passes[i].disk_s) =
-            seconds;
+        WEIR_ASSIGN_OR_RETURN(pass.*seconds, TimePass(*opened.engine, pass.tokens));
         WEIR_RETURN_IF_ERROR(Tell());
       }
     }

@@ -39,13 +39,17 @@ absl::StatusOr<ActivationFormat> ActivationsFrom(const ModelOptions& options) {
                                           absl::StrCat("'", text, "' is none of q16, q8, f32")));
 }
 
+// Of what a saved plan decides: refused beside one.
+absl::Status CheckNoPlan(const char* option, const ModelOptions& options) {
+  if (options.plan_file.empty()) return absl::OkStatus();
+  return OptionError(option,
+                     absl::InvalidArgumentError("the plan of --plan says so. Leave it out"));
+}
+
 absl::StatusOr<KvFormat> CacheTypeFrom(const char* option, const std::string& text,
                                        const ModelOptions& options) {
   if (text.empty()) return KvFormat::kF16;
-  if (!options.plan_file.empty()) {
-    return OptionError(option,
-                       absl::InvalidArgumentError("the plan of --plan says so. Leave it out"));
-  }
+  WEIR_RETURN_IF_ERROR(CheckNoPlan(option, options));
   const std::optional<KvFormat> format = KvFormatFromName(text);
   if (format.has_value()) return *format;
   return OptionError(option,
@@ -56,10 +60,7 @@ absl::StatusOr<bool> ReadAheadFrom(const ModelOptions& options) {
   constexpr char kOption[] = "--read-ahead";
   const std::string& text = options.read_ahead;
   if (text.empty()) return true;
-  if (!options.plan_file.empty()) {
-    return OptionError(kOption,
-                       absl::InvalidArgumentError("the plan of --plan says so. Leave it out"));
-  }
+  WEIR_RETURN_IF_ERROR(CheckNoPlan(kOption, options));
   if (text == "on" || text == "off") return text == "on";
   return OptionError(
       kOption, absl::InvalidArgumentError(absl::StrCat("'", text, "' is neither on nor off")));

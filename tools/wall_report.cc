@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
@@ -28,14 +29,16 @@ std::string Percent(double share) { return absl::StrFormat("%.0f %%", 100 * shar
 void AppendArm(const WallReport& report, const WallArm& arm, std::string* text) {
   const std::string range =
       absl::StrFormat("(%.3g to %.3g)", arm.tokens_per_s.min, arm.tokens_per_s.max);
-  absl::StrAppendFormat(text, "%-22s %8.3g %-18s %8s %10s %8s %8s %8s %9.3g %+7.1f %%  %s\n",
-                        arm.name + (arm.is_scaled ? "*" : ""), arm.tokens_per_s.median, range,
-                        Times(Slowdown(report, arm)),
-                        FormatBytes(static_cast<uint64_t>(arm.bytes_per_token)),
-                        arm.disk_share > 0 ? Percent(arm.disk_share) : "-",
-                        arm.is_scaled ? "-" : Percent(arm.compute_share),
-                        arm.is_scaled ? "-" : Percent(arm.stall_share), arm.predicted_tokens_per_s,
-                        100 * PredictionError(arm), Bar(Slowdown(report, arm)));
+  absl::StrAppendFormat(
+      text, "%-22s %8.3g %-18s %8s %10s %8s %8s %8s %9s %9s  %s\n",
+      arm.name + (arm.is_scaled ? "*" : ""), arm.tokens_per_s.median, range,
+      Times(Slowdown(report, arm)), FormatBytes(static_cast<uint64_t>(arm.bytes_per_token)),
+      arm.disk_share > 0 ? Percent(arm.disk_share) : "-",
+      arm.is_scaled ? "-" : Percent(arm.compute_share),
+      arm.is_scaled ? "-" : Percent(arm.stall_share),
+      arm.is_scaled ? "-" : absl::StrFormat("%.3g", arm.predicted_tokens_per_s),
+      arm.is_scaled ? "-" : absl::StrFormat("%+.1f %%", 100 * PredictionError(arm)),
+      Bar(Slowdown(report, arm)));
 }
 
 std::string PassesToText(const WallReport& report) {
@@ -124,19 +127,22 @@ std::string WallToText(const WallReport& report) {
 nlohmann::json WallToJson(const WallReport& report) {
   nlohmann::json arms = nlohmann::json::array();
   for (const WallArm& arm : report.arms) {
-    arms.push_back({{"name", arm.name},
-                    {"tokens_per_s",
-                     {{"median", arm.tokens_per_s.median},
-                      {"min", arm.tokens_per_s.min},
-                      {"max", arm.tokens_per_s.max}}},
-                    {"slowdown", Slowdown(report, arm)},
-                    {"bytes_per_token", arm.bytes_per_token},
-                    {"disk_share", arm.disk_share},
-                    {"compute_share", arm.compute_share},
-                    {"stall_share", arm.stall_share},
-                    {"predicted_tokens_per_s", arm.predicted_tokens_per_s},
-                    {"prediction_error", PredictionError(arm)},
-                    {"scaled", arm.is_scaled}});
+    nlohmann::json row = {{"name", arm.name},
+                          {"tokens_per_s",
+                           {{"median", arm.tokens_per_s.median},
+                            {"min", arm.tokens_per_s.min},
+                            {"max", arm.tokens_per_s.max}}},
+                          {"slowdown", Slowdown(report, arm)},
+                          {"bytes_per_token", arm.bytes_per_token},
+                          {"disk_share", arm.disk_share},
+                          {"scaled", arm.is_scaled}};
+    if (!arm.is_scaled) {
+      row["compute_share"] = arm.compute_share;
+      row["stall_share"] = arm.stall_share;
+      row["predicted_tokens_per_s"] = arm.predicted_tokens_per_s;
+      row["prediction_error"] = PredictionError(arm);
+    }
+    arms.push_back(std::move(row));
   }
   nlohmann::json passes = nlohmann::json::array();
   for (const WallPass& pass : report.passes) {

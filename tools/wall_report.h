@@ -20,7 +20,7 @@ struct WallArm {
   double disk_share = 0;              // of the disk's ceiling while generating; 0: nothing was read
   double compute_share = 0;           // of the time: some step was running
   double stall_share = 0;             // of the time: the next step waited for the disk
-  double predicted_tokens_per_s = 0;  // the median round's
+  double predicted_tokens_per_s = 0;  // the median round's; not of a scaled arm
   bool is_scaled = false;             // from a part that was measured, not run as a whole
 };
 
@@ -51,7 +51,7 @@ inline constexpr char kWallPipelined[] = "on disk, read ahead";
 inline constexpr char kWallLiteral[] = "on disk, literally";
 
 double Slowdown(const WallReport& report, const WallArm& arm);
-// (predicted - measured) / measured.
+// (predicted - measured) / measured. Not of a scaled arm.
 double PredictionError(const WallArm& arm);
 
 // From how many tokens a pass on disk takes as long as resident: what arithmetic does meanwhile

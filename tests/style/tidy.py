@@ -74,6 +74,18 @@ def compile_commands(build):
     return commands
 
 
+def expect_clean(case, wanted):
+    """Fails the test case for what check_all finds in the project's build folder."""
+    build = ROOT / "build"
+    if not (build / "compile_commands.json").is_file():
+        case.skipTest("no build/compile_commands.json; tools/test style makes it")
+    violations, looked_at, remembered = check_all(build, wanted)
+    print(f"clang-tidy: {looked_at} files looked at, {remembered} unchanged since they passed")
+    case.assertGreater(looked_at + remembered, 0)
+    if violations:
+        case.fail(f"{len(violations)} violations\n" + "\n".join(map(str, violations)))
+
+
 def check_all(build, wanted):
     """(violations, files looked at, files remembered) for the sources that wanted(path) is true of.
 

@@ -77,6 +77,7 @@ TEST(WallReport, TextAndJsonSayTheSame) {
   EXPECT_EQ(document["arms"][1]["slowdown"], 10);
   EXPECT_NEAR(document["arms"][1]["prediction_error"].get<double>(), 0.05, 1e-12);
   EXPECT_EQ(document["arms"][3]["scaled"], true);
+  EXPECT_FALSE(document["arms"][3].contains("prediction_error")) << "nothing was predicted";
   EXPECT_EQ(document["passes"].size(), 4u);
   EXPECT_EQ(document["passes"][0]["slowdown"], 10);
   EXPECT_EQ(document["sentence"], WallSentence(report));
