@@ -241,40 +241,46 @@ class Wall {
     report_.arms.push_back(std::move(arm));
   }
 
-  // The second pass of each size, so that what stays is there.
   absl::StatusOr<double> TimePass(Engine& engine, uint32_t tokens) const {
     const std::vector<TokenId> ids(tokens, prompt_[0]);
-    double seconds = 0;
-    for (int i = 0; i < 2; ++i) {
-      const std::unique_ptr<Session> session = engine.NewSession();
-      const RealClock clock;
-      const int64_t begin_ns = clock.NowNs();
-      WEIR_RETURN_IF_ERROR(engine.Forward(*session, ids, 1, /*expect_more=*/true));
-      seconds = static_cast<double>(clock.NowNs() - begin_ns) * 1e-9;
-    }
-    return seconds;
+    const std::unique_ptr<Session> session = engine.NewSession();
+    const RealClock clock;
+    const int64_t begin_ns = clock.NowNs();
+    WEIR_RETURN_IF_ERROR(engine.Forward(*session, ids, 1, /*expect_more=*/true));
+    return static_cast<double>(clock.NowNs() - begin_ns) * 1e-9;
   }
 
+  // Both engines by turns, round after round. What round 0 took does not count: it brings what
+  // stays.
   absl::Status MeasurePasses() {
     const uint32_t most = options_.passes.back();
     const ContextNeeds needs = {.min_context_tokens = most + 1, .prompt_tokens = most};
-    for (const uint32_t tokens : options_.passes) report_.passes.push_back({.tokens = tokens});
-    for (const auto& [arm, seconds] : {std::pair(kResidentArm, &WallPass::resident_s),
-                                       std::pair(kPipelinedArm, &WallPass::disk_s)}) {
+    const auto open = [&](const ArmSpec& arm) {
       ModelOptions options = OptionsOf(options_, arm);
       options.chunk_tokens = most;
-      WEIR_ASSIGN_OR_RETURN(const Opened opened, Open(model_, options, needs, /*measures=*/false));
-      for (WallPass& pass : report_.passes) {
+      return Open(model_, options, needs, /*measures=*/false);
+    };
+    WEIR_ASSIGN_OR_RETURN(const Opened resident, open(kResidentArm));
+    WEIR_ASSIGN_OR_RETURN(const Opened disk, open(kPipelinedArm));
+    for (const uint32_t tokens : options_.passes) {
+      std::vector<double> resident_s, disk_s;
+      for (uint32_t round = 0; round <= options_.rounds; ++round) {
         WEIR_RETURN_IF_ERROR(CheckInterrupted());
-        WEIR_ASSIGN_OR_RETURN(pass.*seconds, TimePass(*opened.engine, pass.tokens));
-        WEIR_RETURN_IF_ERROR(Tell());
+        WEIR_ASSIGN_OR_RETURN(const double resident_one_s, TimePass(*resident.engine, tokens));
+        WEIR_ASSIGN_OR_RETURN(const double disk_one_s, TimePass(*disk.engine, tokens));
+        if (round == 0) continue;
+        resident_s.push_back(resident_one_s);
+        disk_s.push_back(disk_one_s);
       }
+      report_.passes.push_back(
+          {tokens, SpreadOf(std::move(resident_s)).median, SpreadOf(std::move(disk_s)).median});
+      WEIR_RETURN_IF_ERROR(Tell());
     }
     return absl::OkStatus();
   }
 
   absl::Status Tell() {
-    const size_t all = options_.rounds * (std::size(kArms) + 1) + 2 * options_.passes.size();
+    const size_t all = options_.rounds * (std::size(kArms) + 1) + options_.passes.size();
     line_.Update(static_cast<double>(++done_) / static_cast<double>(all), 0);
     return CheckInterrupted();
   }

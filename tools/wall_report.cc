@@ -83,16 +83,16 @@ double BreakEvenTokens(const WallReport& report) {
 }
 
 double MeasuredBreakEvenTokens(const WallReport& report) {
-  for (size_t i = 0; i < report.passes.size(); ++i) {
-    const WallPass& pass = report.passes[i];
-    if (pass.slowdown() > kNoSlower) continue;
-    if (i == 0) return pass.tokens;
-    const WallPass& before = report.passes[i - 1];
-    const double share =
-        std::log(before.slowdown() / kNoSlower) / std::log(before.slowdown() / pass.slowdown());
-    return before.tokens * std::pow(double{1} * pass.tokens / before.tokens, share);
-  }
-  return 0;
+  // The first from which on none is slower.
+  size_t first = report.passes.size();
+  while (first > 0 && report.passes[first - 1].slowdown() <= kNoSlower) --first;
+  if (first == report.passes.size()) return 0;
+  const WallPass& pass = report.passes[first];
+  if (first == 0) return pass.tokens;
+  const WallPass& before = report.passes[first - 1];
+  const double share =
+      std::log(before.slowdown() / kNoSlower) / std::log(before.slowdown() / pass.slowdown());
+  return before.tokens * std::pow(double{1} * pass.tokens / before.tokens, share);
 }
 
 std::string WallSentence(const WallReport& report) {

@@ -24,7 +24,8 @@ struct WallArm {
   bool is_scaled = false;             // from a part that was measured, not run as a whole
 };
 
-// A pass of so many tokens, with all parameters resident and with all on disk, read ahead.
+// A pass of so many tokens, with all parameters resident and with all on disk, read ahead: medians
+// of rounds that took turns.
 struct WallPass {
   uint32_t tokens = 0;
   double resident_s = 0;
@@ -58,8 +59,8 @@ double PredictionError(const WallArm& arm);
 // fills the time that the disk takes. rate x bytes of a parameter / (2 x disk), with the rate of
 // the widest pass. 0 without passes.
 double BreakEvenTokens(const WallReport& report);
-// The same as measured: where slowdown falls below 1.05, between passes on a logarithmic scale; 0:
-// nowhere.
+// The same as measured: where slowdown falls below 1.05 for good, between passes on a logarithmic
+// scale; 0: nowhere.
 double MeasuredBreakEvenTokens(const WallReport& report);
 
 std::string WallSentence(const WallReport& report);

@@ -46,6 +46,9 @@ TEST(WallReport, BreakEvenIsWhereArithmeticFillsTheTimeOfTheDisk) {
   WallReport steep = report;
   steep.passes.resize(2);
   EXPECT_EQ(MeasuredBreakEvenTokens(steep), 0) << "not within what was measured";
+  WallReport back = report;
+  back.passes.push_back({512, 5, 5.5});
+  EXPECT_EQ(MeasuredBreakEvenTokens(back), 0) << "a wider pass is slower again";
   steep.passes.clear();
   EXPECT_EQ(BreakEvenTokens(steep), 0);
   WallReport fast = report;
