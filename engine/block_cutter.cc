@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
+#include "absl/types/span.h"
 #include "io/base.h"
 #include "kernels/dtype.h"
 
@@ -69,9 +70,7 @@ std::string PieceLabel(const MatrixPiece& piece) {
                       "]");
 }
 
-}  // namespace
-
-std::vector<MatrixPiece> CutMatrices(const std::vector<const TensorInfo*>& matrices,
+std::vector<MatrixPiece> CutTogether(absl::Span<const TensorInfo* const> matrices,
                                      const CutOptions& options, std::vector<Block>* blocks) {
   uint64_t total_bytes = 0;
   for (const TensorInfo* matrix : matrices) total_bytes += matrix->bytes;
@@ -111,6 +110,19 @@ std::vector<MatrixPiece> CutMatrices(const std::vector<const TensorInfo*>& matri
     if (members.size() > 1) absl::StrAppend(&made.label, " .. ", PieceLabel(*members.back()));
     LayOutBlock(members, options, &made);
     blocks->push_back(std::move(made));
+  }
+  return pieces;
+}
+
+}  // namespace
+
+std::vector<MatrixPiece> CutMatrices(const std::vector<const TensorInfo*>& matrices,
+                                     const CutOptions& options, std::vector<Block>* blocks) {
+  if (!options.separates_matrices) return CutTogether(matrices, options, blocks);
+  std::vector<MatrixPiece> pieces;
+  for (const TensorInfo* const& matrix : matrices) {
+    const std::vector<MatrixPiece> own = CutTogether({&matrix, 1}, options, blocks);
+    pieces.insert(pieces.end(), own.begin(), own.end());
   }
   return pieces;
 }

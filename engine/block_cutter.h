@@ -22,7 +22,8 @@ struct MatrixPiece {
 };
 
 struct CutOptions {
-  uint64_t block_bytes = 0;  // target; a block exceeds it by at most an eighth and padding
+  uint64_t block_bytes = 0;         // target; a block exceeds it by at most an eighth and padding
+  bool separates_matrices = false;  // no block has rows of two
   std::vector<uint64_t> file_alignment_bytes;  // of direct reads, by file
 };
 

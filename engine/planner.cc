@@ -40,6 +40,7 @@ constexpr uint32_t kMaxGpuChunkTokens = 4096;
 TransformerOptions CutFor(const Model& model, const RunShape& shape, ActivationFormat activations) {
   TransformerOptions options;
   options.cut.block_bytes = shape.block_bytes;
+  options.cut.separates_matrices = !shape.reads_ahead;
   for (const auto& file : model.files) {
     options.cut.file_alignment_bytes.push_back(file->alignment_bytes());
   }

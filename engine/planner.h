@@ -33,7 +33,7 @@ struct PlannerOptions {
   uint32_t threads = 1;  // their scratch memory counts
   ActivationFormat activations = ActivationFormat::kQ16;
   KvFormats kv;                 // kept as float16 by a CUDA device
-  bool reads_ahead = true;      // RunShape's; false: in blocks of whole matrices, too
+  bool reads_ahead = true;      // RunShape's; false: every matrix is a block, too
   double disk_bytes_per_s = 0;  // decides the ring's size; 0: not known
   uint64_t block_bytes = 0;     // 0: chosen
 

@@ -156,6 +156,17 @@ TEST(BlockCutter, MatricesOfALayerThatFitMakeOneBlockWithOneSegment) {
   EXPECT_EQ(blocks[0].segments[0].offset_bytes, 0u);
   EXPECT_EQ(blocks[0].segments[0].required_bytes, offset - 256);
   EXPECT_EQ(pieces[0].memory_offset_bytes, 1000u);
+
+  std::vector<Block> apart;
+  const auto own_pieces = CutMatrices(
+      matrices, {.block_bytes = kMiB, .separates_matrices = true, .file_alignment_bytes = {4096}},
+      &apart);
+  ASSERT_EQ(apart.size(), 3u) << "each by itself";
+  ASSERT_EQ(own_pieces.size(), 3u);
+  for (BlockId block = 0; block < 3; ++block) {
+    EXPECT_EQ(own_pieces[block].block, block);
+    EXPECT_EQ(apart[block].payload_bytes, tensors[block].bytes);
+  }
 }
 
 }  // namespace
