@@ -2,297 +2,322 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <iterator>
+#include <map>
 #include <memory>
-#include <optional>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
 #include "CLI/CLI.hpp"
 #include "absl/strings/str_cat.h"
+#include "absl/types/span.h"
 #include "engine/hardware_probe.h"
-#include "engine/sampler.h"
+#include "engine/mapped_probe.h"
 #include "io/base.h"
-#include "io/clock.h"
 #include "tools/exit_codes.h"
-#include "tools/generate.h"
-#include "tools/interrupt.h"
 #include "tools/model_options.h"
-#include "tools/open_engine.h"
+#include "tools/model_path.h"
 #include "tools/output_file.h"
-#include "tools/planned_run.h"
-#include "tools/progress.h"
 #include "tools/prompt.h"
+#include "tools/version.h"
+#include "tools/wall_arms.h"
+#include "tools/wall_journal.h"
+#include "tools/wall_passes.h"
 #include "tools/wall_report.h"
+#include "tools/wall_steps.h"
 
 namespace weir {
 namespace {
 
-constexpr char kPageByPage[] = "on disk, page by page";
+using Json = nlohmann::json;
+
 constexpr uint64_t kPageReadBytes = 4 * kKiB;
 constexpr int64_t kPageProbeNs = 1'000'000'000;
+constexpr double kGuessedBytesPerS = 1e9;  // of a disk, before it was measured
+constexpr double kGuessedOpsPerS = 150e9;  // of a processor
+constexpr double kGuessedOpenS = 1;        // of an engine, with its ceilings
+constexpr double kMostCachedShare = 0.01;  // of a file whose pages were dropped
+constexpr uint32_t kPasses[] = {1, 2, 4, 16, 64, 256, 1024, 4096};
+constexpr uint32_t kShortPasses[] = {1, 16, 128};
 
 struct WallOptions {
   ModelOptions model;
   std::string prompt = "The capital of France is";
   uint32_t tokens = 8;
   uint32_t rounds = 5;
-  std::vector<uint32_t> passes = {1, 4, 16, 64, 256, 512};
+  std::vector<uint32_t> passes;  // empty: kPasses that the model's context has room for
   bool is_short = false;
+  bool resumes = false;
 };
 
-// Where the parameters are in one arm, and how they are read.
-struct ArmSpec {
-  const char* name;
-  const char* resident;
-  bool reads_ahead;
-};
-constexpr ArmSpec kResidentArm = {kWallResident, "100%", true};
-constexpr ArmSpec kPipelinedArm = {kWallPipelined, "0%", true};
-constexpr ArmSpec kArms[] = {kResidentArm,
-                             {"half on disk", "50%", true},
-                             {"3/4 on disk", "25%", true},
-                             kPipelinedArm,
-                             {kWallLiteral, "0%", false}};
+std::string ArmKey(size_t arm, uint32_t round) {
+  return absl::StrCat("arm ", arm, ", round ", round + 1);
+}
+std::string PagesKey(uint32_t round) { return absl::StrCat("page by page, round ", round + 1); }
+std::string MappedKey(uint32_t round) { return absl::StrCat("mmap, round ", round + 1); }
+std::string PassKey(uint32_t tokens) { return absl::StrCat("pass of ", tokens); }
 
-ModelOptions OptionsOf(const WallOptions& options, const ArmSpec& arm) {
-  ModelOptions model = options.model;
-  model.resident = arm.resident;
-  if (!arm.reads_ahead) {
-    model.read_ahead = "off";
-    model.read_depth = 1;
+std::string LadderOf(const ChosenDevice& device) {
+  switch (device.accelerator.kind) {
+    case AcceleratorKind::kNone:
+      return "cpu";
+    case AcceleratorKind::kEmulated:
+      return "emulated";
+    case AcceleratorKind::kCuda:
+      return absl::StrCat("cuda:", device.accelerator.ordinal);
   }
-  return model;
+  WEIR_CHECK(false);
 }
-
-// An engine of one arm, with the ceilings of its prediction.
-struct Opened {
-  PlannedRun run;
-  std::unique_ptr<Engine> engine;
-};
-
-absl::StatusOr<Opened> Open(const Model& model, const ModelOptions& options,
-                            const ContextNeeds& needs, bool measures) {
-  WEIR_ASSIGN_OR_RETURN(PlannedRun run, PlanFromOptions(model, options, needs));
-  if (measures) WEIR_RETURN_IF_ERROR(MeasureCompute(model, options, &run));
-  WEIR_ASSIGN_OR_RETURN(std::unique_ptr<Engine> engine, OpenEngine(model, &run, options));
-  if (measures) WEIR_RETURN_IF_ERROR(MeasureLinksOf(*engine, model, options, &run.ceilings));
-  return Opened{std::move(run), std::move(engine)};
-}
-
-// What one round found of one arm.
-struct Sample {
-  std::vector<TokenId> tokens;
-  double tokens_per_s = 0;
-  double predicted_tokens_per_s = 0;
-  double bytes_per_token = 0;
-  double disk_share = 0;
-  double compute_share = 0;
-  double stall_share = 0;
-  double disk_bytes_per_s = 0;  // the ceiling
-  double compute_s = 0;         // of a pass, as rehearsed
-};
 
 class Wall {
  public:
-  Wall(const WallOptions& options, const Model& model) : options_(options), model_(model) {}
+  Wall(const WallOptions& options, const Model& model, ChosenDevice device)
+      : options_(options), model_(model), device_(std::move(device)) {}
 
   absl::StatusOr<WallReport> Run() {
     WEIR_ASSIGN_OR_RETURN(prompt_, EncodePrompt(model_, options_.prompt, "", /*raw=*/true));
-    samples_.resize(std::size(kArms));
-    for (uint32_t round = 0; round < options_.rounds; ++round) {
-      // Every round begins with another arm: a machine that changes its pace changes it for all.
-      for (size_t i = 0; i < std::size(kArms); ++i) {
-        WEIR_RETURN_IF_ERROR(RunArm((round + i) % std::size(kArms)));
-      }
-      WEIR_RETURN_IF_ERROR(ProbePages());
-    }
+    const auto prompt_tokens = static_cast<uint32_t>(prompt_.size());
+    WEIR_ASSIGN_OR_RETURN(arms_,
+                          WallArms(model_, options_.model,
+                                   {.min_context_tokens = prompt_tokens + options_.tokens + 1,
+                                    .prompt_tokens = prompt_tokens}));
+    const uint32_t most_tokens = options_.passes.back();
+    ModelOptions wide = options_.model;
+    wide.chunk_tokens = most_tokens;
+    WEIR_ASSIGN_OR_RETURN(pass_arms_, WallArms(model_, wide,
+                                               {.min_context_tokens = most_tokens + 1,
+                                                .prompt_tokens = most_tokens}));
+    WEIR_ASSIGN_OR_RETURN(WallJournal journal,
+                          WallJournal::Open(JournalPath(), Identity(), options_.resumes));
+    const absl::Status measured = Measure(&journal);
+    if (!measured.ok()) return WithHint(measured, journal);
     WEIR_RETURN_IF_ERROR(CheckSameTokens());
-    Describe();
-    if (!options_.passes.empty()) WEIR_RETURN_IF_ERROR(MeasurePasses());
-    line_.Finish();
-    return std::move(report_);
+    WEIR_ASSIGN_OR_RETURN(WallReport report, Describe());
+    journal.Remove();
+    return report;
   }
 
  private:
-  absl::Status RunArm(size_t arm) {
-    const ModelOptions options = OptionsOf(options_, kArms[arm]);
-    const auto prompt_tokens = static_cast<uint32_t>(prompt_.size());
-    const ContextNeeds needs = {.min_context_tokens = prompt_tokens + options_.tokens + 1,
-                                .prompt_tokens = prompt_tokens,
-                                .position = prompt_tokens + options_.tokens / 2};
-    WEIR_ASSIGN_OR_RETURN(Opened opened, Open(model_, options, needs, /*measures=*/true));
-    Engine& engine = *opened.engine;
-    const std::unique_ptr<Session> session = engine.NewSession();
-    Sampler sampler({.temperature = 0}, model_.config.vocabulary);
-    std::optional<SchedulerStats> at_first;
-    WEIR_ASSIGN_OR_RETURN(
-        const Generation made,
-        Generate(engine, *session, sampler, *model_.tokenizer, prompt_,
-                 {.max_tokens = options_.tokens + 1, .ignore_end = true}, [&](TokenId) {
-                   if (!at_first.has_value()) at_first = engine.stats().scheduler;
-                   return absl::OkStatus();
-                 }));
-    if (made.stop == Generation::Stop::kInterrupted) {
-      return WithExitCode(InterruptExitCode(), absl::CancelledError("interrupted"));
-    }
-    samples_[arm].push_back(SampleOf(opened, made, *at_first));
-    if (report_.device.empty()) {
-      report_.device = engine.device_name();
-      report_.weight_bytes = engine.program().payload_bytes();
-    }
-    return Tell();
+  bool IsOnCpu() const { return !device_.accelerator.is_used(); }
+
+  std::string JournalPath() const {
+    const std::string folder = UserCacheFolder();
+    if (folder.empty()) return "";
+    const std::string& path = model_.path;
+    return absl::StrCat(folder, "/wall/", path.substr(path.rfind('/') + 1), "-", LadderOf(device_),
+                        ".jsonl");
   }
 
-  static Sample SampleOf(const Opened& opened, const Generation& made,
-                         const SchedulerStats& before) {
-    const Engine& engine = *opened.engine;
-    const SchedulerStats after = engine.stats().scheduler;
-    const double ns = 1e9 * std::max(made.decode_s, 1e-9);
-    const Ceilings& ceilings = opened.run.ceilings;
-    const Prediction predicted = PredictPlan(engine.program(), engine.plan(), ceilings);
-    Sample sample;
-    sample.tokens = made.tokens;
-    sample.tokens_per_s = made.decode_tokens_per_s();
-    sample.predicted_tokens_per_s = predicted.decode_tokens_per_s;
-    sample.bytes_per_token = static_cast<double>(made.decode_read_bytes) /
-                             static_cast<double>(std::max<uint64_t>(1, made.decode_passes));
-    sample.disk_bytes_per_s = ceilings.disk_bytes_per_s;
-    if (ceilings.disk_bytes_per_s > 0) {
-      sample.disk_share = made.decode_read_bytes_per_s() / ceilings.disk_bytes_per_s;
+  Json Identity() const {
+    uint64_t bytes = 0;
+    for (const auto& file : model_.files) bytes += file->size_bytes();
+    const DeviceFlags& device = options_.model.device;
+    return {{"version", VersionText()},
+            {"model", model_.path},
+            {"bytes", bytes},
+            {"prompt", options_.prompt},
+            {"tokens", options_.tokens},
+            {"rounds", options_.rounds},
+            {"passes", options_.passes},
+            {"threads", ThreadsFrom(options_.model)},
+            {"isa", options_.model.isa},
+            {"ladder", LadderOf(device_)},
+            {"link", {device.link_h2d, device.link_d2h, device.link_latency}}};
+  }
+
+  static absl::Status WithHint(const absl::Status& status, const WallJournal& journal) {
+    if (journal.path().empty() || !absl::IsCancelled(status)) return status;
+    std::fprintf(stderr, "weir: what was measured is kept: --resume goes on from there\n");
+    return status;
+  }
+
+  absl::Status Measure(WallJournal* journal) {
+    std::vector<WallStep> steps;
+    for (uint32_t round = 0; round < options_.rounds; ++round) AddRound(round, &steps);
+    WallPasses passes(model_, pass_arms_.front(), PipelinedOf(pass_arms_), options_.passes.back(),
+                      prompt_[0]);
+    AddPasses(&passes, &steps);
+    WEIR_ASSIGN_OR_RETURN(values_, RunSteps(steps, journal));
+    return absl::OkStatus();
+  }
+
+  static const WallArmSpec& PipelinedOf(const std::vector<WallArmSpec>& arms) {
+    return *std::find_if(arms.begin(), arms.end(),
+                         [](const WallArmSpec& arm) { return arm.name == kWallPipelined; });
+  }
+
+  // Every round begins with another arm: a machine that changes its pace changes it for all.
+  void AddRound(uint32_t round, std::vector<WallStep>* steps) {
+    const auto weight_bytes = static_cast<double>(model_.index.tensor_bytes());
+    for (size_t i = 0; i < arms_.size(); ++i) {
+      const size_t arm = (round + i) % arms_.size();
+      const double guess_s =
+          kGuessedOpenS + (arm == 0 ? 1 : options_.tokens + 1) * weight_bytes / kGuessedBytesPerS;
+      steps->push_back({ArmKey(arm, round), absl::StrCat("arm ", arm), guess_s,
+                        [this, arm]() -> absl::StatusOr<Json> {
+                          WEIR_ASSIGN_OR_RETURN(
+                              const WallSample sample,
+                              MeasureArm(model_, arms_[arm], prompt_, options_.tokens));
+                          return ToJson(sample);
+                        }});
     }
-    sample.compute_share = static_cast<double>(after.compute_ns - before.compute_ns) / ns;
-    sample.stall_share = static_cast<double>(after.disk_stall_ns - before.disk_stall_ns) / ns;
-    sample.compute_s = predicted.compute_s;
-    return sample;
+    steps->push_back({PagesKey(round), "pages", 1, [this] { return ProbePages(); }});
+    if (!IsOnCpu()) return;
+    steps->push_back({MappedKey(round), "mmap", weight_bytes / kGuessedBytesPerS,
+                      [this] { return MeasureMapped(); }});
+  }
+
+  void AddPasses(WallPasses* passes, std::vector<WallStep>* steps) {
+    for (const uint32_t tokens : options_.passes) {
+      const double pass_s = static_cast<double>(model_.index.tensor_bytes()) *
+                            std::max(1 / kGuessedBytesPerS, tokens * 3 / kGuessedOpsPerS);
+      const bool is_long = pass_s > kLongPassS;
+      steps->push_back(
+          {PassKey(tokens), PassKey(tokens), 2 * pass_s * (is_long ? 1 : 1 + options_.rounds),
+           [this, passes, tokens]() -> absl::StatusOr<Json> {
+             WEIR_ASSIGN_OR_RETURN(const WallPass pass, passes->Measure(tokens, options_.rounds));
+             if (tokens == options_.passes.back()) passes->Close();
+             return ToJson(pass);
+           }});
+    }
   }
 
   // A second of reads of 4 KiB one after the other, which is what a token's bytes are scaled by.
-  absl::Status ProbePages() {
+  absl::StatusOr<Json> ProbePages() const {
     DiskProbeOptions probe;
     probe.reader = "threads";
     probe.block_bytes = kPageReadBytes;
     probe.depth = 1;
     probe.limit_ns = kPageProbeNs;
     WEIR_ASSIGN_OR_RETURN(const DiskProbeResult result, ProbeDisk(*model_.files[0], probe));
-    page_bytes_per_s_.push_back(result.bytes_per_s);
-    return Tell();
+    return Json(result.bytes_per_s);
   }
 
-  absl::Status CheckSameTokens() const {
-    const std::vector<TokenId>& expected = samples_[0][0].tokens;
-    for (size_t arm = 0; arm < samples_.size(); ++arm) {
-      for (const Sample& sample : samples_[arm]) {
-        if (sample.tokens == expected) continue;
-        return absl::InternalError(absl::StrCat("the arm '", kArms[arm].name,
+  // The rate at which page faults bring a pass's bytes; null where the page cache has them for
+  // good.
+  absl::StatusOr<Json> MeasureMapped() const {
+    WEIR_ASSIGN_OR_RETURN(const PlannedRun run,
+                          PlanFromOptions(model_, PipelinedOf(arms_).options, {}));
+    WEIR_ASSIGN_OR_RETURN(
+        const MappedProbeResult result,
+        ProbeMapped(model_, run.made.transformer->program(), ThreadsFrom(options_.model)));
+    if (result.cached_share > kMostCachedShare) return Json();
+    return Json(static_cast<double>(result.bytes) / result.seconds);
+  }
+
+  absl::StatusOr<std::vector<WallSample>> SamplesOf(size_t arm) const {
+    std::vector<WallSample> samples;
+    for (uint32_t round = 0; round < options_.rounds; ++round) {
+      WEIR_ASSIGN_OR_RETURN(WallSample sample, WallSampleFrom(values_.at(ArmKey(arm, round))));
+      samples.push_back(std::move(sample));
+    }
+    return samples;
+  }
+
+  absl::Status CheckSameTokens() {
+    for (size_t arm = 0; arm < arms_.size(); ++arm) {
+      WEIR_ASSIGN_OR_RETURN(std::vector<WallSample> samples, SamplesOf(arm));
+      samples_.push_back(std::move(samples));
+      for (const WallSample& sample : samples_.back()) {
+        if (sample.tokens == samples_[0][0].tokens) continue;
+        return absl::InternalError(absl::StrCat("the arm '", arms_[arm].name,
                                                 "' made other tokens than the resident one"));
       }
     }
     return absl::OkStatus();
   }
 
-  static Spread SpreadOfField(const std::vector<Sample>& samples, double Sample::*field) {
+  static Spread SpreadOfField(const std::vector<WallSample>& samples, double WallSample::*field) {
     std::vector<double> values;
     values.reserve(samples.size());
-    for (const Sample& sample : samples) values.push_back(sample.*field);
+    for (const WallSample& sample : samples) values.push_back(sample.*field);
     return SpreadOf(std::move(values));
   }
 
-  void Describe() {
-    report_.model = model_.path;
-    report_.is_direct = model_.files[0]->is_direct();
-    const auto all_bytes = static_cast<double>(model_.index.tensor_bytes());
+  absl::StatusOr<WallReport> Describe() const {
+    WallReport report;
+    report.model = model_.path;
+    report.ladder = LadderOf(device_);
+    report.device = samples_[0][0].device;
+    report.weight_bytes = samples_[0][0].weight_bytes;
+    report.is_direct = model_.files[0]->is_direct();
     double elements = 0;
     for (const TensorInfo& tensor : model_.index.tensors) {
       elements += static_cast<double>(tensor.rows() * tensor.columns());
     }
-    report_.parameters = static_cast<double>(report_.weight_bytes) * elements / all_bytes;
+    report.parameters =
+        report.weight_bytes * elements / static_cast<double>(model_.index.tensor_bytes());
+    const std::vector<WallSample>& pipelined = samples_[&PipelinedOf(arms_) - arms_.data()];
+    report.disk_bytes_per_s = SpreadOfField(pipelined, &WallSample::disk_bytes_per_s).median;
+    report.link_bytes_per_s = SpreadOfField(pipelined, &WallSample::link_bytes_per_s).median;
     for (size_t i = 0; i < samples_.size(); ++i) {
-      WallArm arm;
-      arm.name = kArms[i].name;
-      arm.tokens_per_s = SpreadOfField(samples_[i], &Sample::tokens_per_s);
-      arm.bytes_per_token = SpreadOfField(samples_[i], &Sample::bytes_per_token).median;
-      arm.disk_share = SpreadOfField(samples_[i], &Sample::disk_share).median;
-      arm.compute_share = SpreadOfField(samples_[i], &Sample::compute_share).median;
-      arm.stall_share = SpreadOfField(samples_[i], &Sample::stall_share).median;
-      arm.predicted_tokens_per_s =
-          SpreadOfField(samples_[i], &Sample::predicted_tokens_per_s).median;
-      if (arm.name == kWallPipelined) {
-        report_.disk_bytes_per_s = SpreadOfField(samples_[i], &Sample::disk_bytes_per_s).median;
-      }
-      report_.arms.push_back(std::move(arm));
+      report.arms.push_back(DescribeArm(arms_[i].name, samples_[i]));
     }
-    DescribePages();
+    DescribeScaled(kWallMapped, MappedKey, &report);
+    DescribeScaled(kWallPageByPage, PagesKey, &report);
+    for (const uint32_t tokens : options_.passes) {
+      WEIR_ASSIGN_OR_RETURN(const WallPass pass, WallPassFrom(values_.at(PassKey(tokens))));
+      report.passes.push_back(pass);
+    }
+    return report;
   }
 
-  void DescribePages() {
-    const double compute_s = SpreadOfField(samples_.back(), &Sample::compute_s).median;
-    const WallArm& literal = report_.arms.back();
+  static WallArm DescribeArm(const std::string& name, const std::vector<WallSample>& samples) {
+    const auto median = [&](double WallSample::*field) {
+      return SpreadOfField(samples, field).median;
+    };
+    std::vector<double> errors;
+    for (const WallSample& sample : samples) {
+      errors.push_back(sample.predicted_tokens_per_s / sample.tokens_per_s - 1);
+    }
+    return {.name = name,
+            .tokens_per_s = SpreadOfField(samples, &WallSample::tokens_per_s),
+            .bytes_per_token = median(&WallSample::bytes_per_token),
+            .link_bytes_per_token = median(&WallSample::link_bytes_per_token),
+            .disk_share = median(&WallSample::disk_share),
+            .link_share = median(&WallSample::link_share),
+            .compute_share = median(&WallSample::compute_share),
+            .disk_stall_share = median(&WallSample::disk_stall_share),
+            .copy_stall_share = median(&WallSample::copy_stall_share),
+            .predicted_tokens_per_s = median(&WallSample::predicted_tokens_per_s),
+            .prediction_error = SpreadOf(std::move(errors)).median};
+  }
+
+  // A token's bytes at the rate that was found in each round, then its compute; nothing where no
+  // rate was found.
+  void DescribeScaled(const char* name, std::string (*key)(uint32_t), WallReport* report) const {
+    std::vector<double> rates;
+    for (uint32_t round = 0; round < options_.rounds; ++round) {
+      const auto found = values_.find(key(round));
+      if (found != values_.end() && found->second.is_number() && found->second.get<double>() > 0) {
+        rates.push_back(found->second.get<double>());
+      }
+    }
+    if (rates.empty()) return;
+    const double compute_s = SpreadOfField(samples_.back(), &WallSample::compute_s).median;
     WallArm arm;
-    arm.name = kPageByPage;
+    arm.name = name;
     arm.is_scaled = true;
-    arm.bytes_per_token = literal.bytes_per_token;
-    const auto rate = [&](double bytes_per_s) {
+    arm.bytes_per_token = SpreadOfField(samples_.back(), &WallSample::bytes_per_token).median;
+    const auto tokens_per_s = [&](double bytes_per_s) {
       return 1 / (arm.bytes_per_token / bytes_per_s + compute_s);
     };
-    const Spread pages = SpreadOf(page_bytes_per_s_);
-    arm.tokens_per_s = {rate(pages.median), rate(pages.min), rate(pages.max)};
-    arm.disk_share = pages.median / report_.disk_bytes_per_s;
-    report_.arms.push_back(std::move(arm));
-  }
-
-  absl::StatusOr<double> TimePass(Engine& engine, uint32_t tokens) const {
-    const std::vector<TokenId> ids(tokens, prompt_[0]);
-    const std::unique_ptr<Session> session = engine.NewSession();
-    const RealClock clock;
-    const int64_t begin_ns = clock.NowNs();
-    WEIR_RETURN_IF_ERROR(engine.Forward(*session, ids, 1, /*expect_more=*/true));
-    return static_cast<double>(clock.NowNs() - begin_ns) * 1e-9;
-  }
-
-  // Both engines by turns, round after round. What round 0 took does not count: it brings what
-  // stays.
-  absl::Status MeasurePasses() {
-    const uint32_t most = options_.passes.back();
-    const ContextNeeds needs = {.min_context_tokens = most + 1, .prompt_tokens = most};
-    const auto open = [&](const ArmSpec& arm) {
-      ModelOptions options = OptionsOf(options_, arm);
-      options.chunk_tokens = most;
-      return Open(model_, options, needs, /*measures=*/false);
-    };
-    WEIR_ASSIGN_OR_RETURN(const Opened resident, open(kResidentArm));
-    WEIR_ASSIGN_OR_RETURN(const Opened disk, open(kPipelinedArm));
-    for (const uint32_t tokens : options_.passes) {
-      std::vector<double> resident_s, disk_s;
-      for (uint32_t round = 0; round <= options_.rounds; ++round) {
-        WEIR_RETURN_IF_ERROR(CheckInterrupted());
-        WEIR_ASSIGN_OR_RETURN(const double resident_one_s, TimePass(*resident.engine, tokens));
-        WEIR_ASSIGN_OR_RETURN(const double disk_one_s, TimePass(*disk.engine, tokens));
-        if (round == 0) continue;
-        resident_s.push_back(resident_one_s);
-        disk_s.push_back(disk_one_s);
-      }
-      report_.passes.push_back(
-          {tokens, SpreadOf(std::move(resident_s)).median, SpreadOf(std::move(disk_s)).median});
-      WEIR_RETURN_IF_ERROR(Tell());
-    }
-    return absl::OkStatus();
-  }
-
-  absl::Status Tell() {
-    const size_t all = options_.rounds * (std::size(kArms) + 1) + options_.passes.size();
-    line_.Update(static_cast<double>(++done_) / static_cast<double>(all), 0);
-    return CheckInterrupted();
+    const Spread rate = SpreadOf(std::move(rates));
+    arm.tokens_per_s = {tokens_per_s(rate.median), tokens_per_s(rate.min), tokens_per_s(rate.max)};
+    if (report->disk_bytes_per_s > 0) arm.disk_share = rate.median / report->disk_bytes_per_s;
+    report->arms.push_back(std::move(arm));
   }
 
   const WallOptions& options_;
   const Model& model_;
-  ProgressLine line_{"wall"};
-  size_t done_ = 0;
+  const ChosenDevice device_;
   std::vector<TokenId> prompt_;
-  std::vector<std::vector<Sample>> samples_;  // by arm
-  std::vector<double> page_bytes_per_s_;      // by round
-  WallReport report_;
+  std::vector<WallArmSpec> arms_;
+  std::vector<WallArmSpec> pass_arms_;            // the same, for passes of the most tokens
+  std::map<std::string, Json> values_;            // by step
+  std::vector<std::vector<WallSample>> samples_;  // by arm and round
 };
 
 absl::Status CheckOptions(const WallOptions& options) {
@@ -309,17 +334,37 @@ absl::Status CheckOptions(const WallOptions& options) {
   return absl::OkStatus();
 }
 
+absl::Status FillPasses(uint32_t context_tokens, WallOptions* options) {
+  if (!options->passes.empty()) {
+    if (options->passes.back() < context_tokens) return absl::OkStatus();
+    return WithExitCode(ExitCode::kContext,
+                        absl::OutOfRangeError(absl::StrCat(
+                            "--passes: a pass of ", options->passes.back(),
+                            " tokens does not fit into the model's context of ", context_tokens)));
+  }
+  const auto take = [&](absl::Span<const uint32_t> passes) {
+    std::copy_if(passes.begin(), passes.end(), std::back_inserter(options->passes),
+                 [&](uint32_t tokens) { return tokens < context_tokens; });
+  };
+  options->is_short ? take(kShortPasses) : take(kPasses);
+  return absl::OkStatus();
+}
+
 absl::Status RunWall(WallOptions options) {
   WEIR_RETURN_IF_ERROR(CheckOptions(options));
   if (options.is_short) {
     options.rounds = 1;
     options.tokens = std::min(options.tokens, 4u);
-    options.passes = {1, 16, 128};
   }
-  options.model.device.device = "cpu";
+  WEIR_ASSIGN_OR_RETURN(ChosenDevice device,
+                        ChooseDevice(options.model.device, PlanFor::kAny, &ListCudaDevices));
+  if (!device.note.empty()) std::fprintf(stderr, "weir: %s\n", device.note.c_str());
+  options.model.device.device = LadderOf(device);
+  options.model.is_quiet = true;  // every arm would say the same
   WEIR_ASSIGN_OR_RETURN(OutputFile json, OutputFile::Open(options.model.json_path));
   WEIR_ASSIGN_OR_RETURN(const std::unique_ptr<Model> model, OpenModel(options.model));
-  WEIR_ASSIGN_OR_RETURN(const WallReport report, Wall(options, *model).Run());
+  WEIR_RETURN_IF_ERROR(FillPasses(model->config.context_length, &options));
+  WEIR_ASSIGN_OR_RETURN(const WallReport report, Wall(options, *model, std::move(device)).Run());
   if (options.model.json_path != "-") std::fputs(WallToText(report).c_str(), stdout);
   if (!json.is_open()) return absl::OkStatus();
   return WriteWhole(&json, WallToJson(report).dump(1) + "\n");
@@ -330,7 +375,7 @@ absl::Status RunWall(WallOptions options) {
 void AddWallCommand(CLI::App& app, int* exit_code) {
   const auto options = std::make_shared<WallOptions>();
   CLI::App* const wall = app.add_subcommand(
-      "wall", "what it costs that parameters lie on disk, measured against a resident run (CPU)");
+      "wall", "what it costs that parameters lie on disk, measured against a resident run");
   wall->add_option("model", options->model.model, "GGUF file, or the name of a fetched model")
       ->required();
   wall->add_option("-p,--prompt", options->prompt, "what is continued")->capture_default_str();
@@ -338,14 +383,25 @@ void AddWallCommand(CLI::App& app, int* exit_code) {
       ->capture_default_str();
   wall->add_option("-r,--rounds", options->rounds, "rounds; medians are shown")
       ->capture_default_str();
-  wall->add_option("--passes", options->passes, "tokens in a pass, such as 1,64,512")
-      ->delimiter(',')
-      ->capture_default_str();
+  wall->add_option("--passes", options->passes,
+                   "tokens in a pass, such as 1,64,512 (default: up to 4096, as far as the model's "
+                   "context goes)")
+      ->delimiter(',');
   wall->add_flag("--short", options->is_short, "one round and three passes");
+  wall->add_flag("--resume", options->resumes,
+                 "go on where the same command was interrupted, from its journal in the user's "
+                 "folder for such files");
   wall->add_option("-t,--threads", options->model.threads,
                    "compute threads (0: one for each core that the process may use)");
   wall->add_option("--isa", options->model.isa,
                    "kernels for this instruction set instead of the best one");
+  DeviceFlags* const device = &options->model.device;
+  wall->add_option("--device", device->device,
+                   "auto (default: cuda:0 if there is one, else the CPU), cpu, cuda:N, or emulated "
+                   "(the CPU poses as an accelerator)");
+  wall->add_option("--link-h2d", device->link_h2d, "emulated: rate of the link");
+  wall->add_option("--link-d2h", device->link_d2h, "emulated: and back (default: as --link-h2d)");
+  wall->add_option("--link-latency", device->link_latency, "emulated: latency of the link");
   wall->add_option("--json", options->model.json_path,
                    "write the result here as JSON (- for standard output)");
   wall->callback([options, exit_code] { *exit_code = ReportStatus(RunWall(*options)); });

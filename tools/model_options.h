@@ -33,6 +33,7 @@ struct ModelOptions {
   uint32_t threads = 0;  // 0: one for each core that this process may use
   uint32_t context_tokens = 0;
   uint32_t chunk_tokens = 0;
+  bool is_quiet = false;  // neither remarks when an engine opens nor progress of prompts
   std::string json_path;
   std::string trace_path;
   // The plan is for hardware that is not here (`weir simulate`): this machine's limits do not

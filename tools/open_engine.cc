@@ -59,7 +59,7 @@ absl::StatusOr<EngineOptions> EngineOptionsFrom(const Model& model, const Planne
     if (!faults.ok()) return OptionError("--faults", faults.status());
     engine_options.faults = *faults;
   }
-  engine_options.on_progress = ReportProgress();
+  if (!options.is_quiet) engine_options.on_progress = ReportProgress();
   return engine_options;
 }
 
@@ -95,6 +95,7 @@ absl::StatusOr<std::unique_ptr<Engine>> OpenEngine(const Model& model, PlannedRu
   absl::StatusOr<std::unique_ptr<Engine>> engine =
       Engine::Open(model, std::move(run->made), engine_options);
   if (!engine.ok()) return OpenError(engine.status(), has_accelerator);
+  if (options.is_quiet) return engine;
   Remark(run->device.note);
   if (run->device.is_emulated()) {
     Remark("computing on " + (*engine)->device_name() + ": no figure below is a GPU's");

@@ -103,6 +103,7 @@ class RunTest(CliTest):
         for options in (["--resident", "0%"], ["--resident", "10%", "-t", 1],
                         ["--resident", "50%", "-t", 2, "--reader", "threads"],
                         ["--dram", "3MiB"], ["--dram", "4MiB", "-b", 5],
+                        ["--resident", "0%", "--read-ahead", "off", "--read-depth", 1],
                         ["--resident", "25%", "--faults", "seed=3,short=5%,spike=5%:2ms"]):
             with self.subTest(options=options):
                 self.assertEqual(self.run_json("-n", 12, *options)[0]["tokens"], expected)
@@ -302,7 +303,8 @@ class RefusalTest(CliTest):
         for options in (["--reader", "pigeon"], ["--activations", "x"], ["--temp", "-1"],
                         ["--resident", "101%"], ["--resident", "half"], ["--dram", "lots"],
                         ["--top-p", "0"], ["--min-p", "2"], ["--repeat-penalty", "0"],
-                        ["--faults", "rain"], ["--isa", "abacus"], ["-n", "-5"], ["-n", "few"],
+                        ["--read-ahead", "far"], ["--cache-type-k", "q4_0"],
+                        ["--cache-type-v", "f64"], ["--faults", "rain"], ["--isa", "abacus"], ["-n", "-5"], ["-n", "few"],
                         ["-t", "-1"], ["-t", "100000"], ["-c", "1000000"], ["--bogus"],
                         ["--dram", "4MiB", "--resident", "50%"]):
             with self.subTest(options):
