@@ -322,8 +322,8 @@ absl::Status Engine::RunChunk(Session& session, absl::Span<const TokenId> chunk,
   return absl::OkStatus();
 }
 
-absl::Span<uint8_t> Engine::ring_before_use() {
-  WEIR_CHECK(scheduler_->stats().transfers == 0);
+absl::Span<uint8_t> Engine::IdleRing() {
+  scheduler_->Drain();
   return absl::MakeSpan(host_.ring->data(), plan_.plan.slots * plan_.plan.slot_bytes);
 }
 

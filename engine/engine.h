@@ -116,9 +116,10 @@ class Engine {
   // accelerator. Errors: as Device::Pin.
   absl::StatusOr<LinkFigures> MeasureLink();
 
-  // The memory that streamed blocks will pass through, to measure the disk with what the run will
-  // use. Before the first Forward only (checked). Empty when nothing streams.
-  absl::Span<uint8_t> ring_before_use();
+  // The memory that streamed blocks pass through, to measure the disk with what the run uses: until
+  // the next Forward. Waits until nothing is in flight; what was read ahead is dropped. Empty when
+  // nothing streams.
+  absl::Span<uint8_t> IdleRing();
 
   const Plan& plan() const { return plan_.plan; }
   const Program& program() const { return plan_.transformer->program(); }

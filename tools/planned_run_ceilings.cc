@@ -118,7 +118,7 @@ absl::StatusOr<std::string> MeasureCeilings(const Model& model, const ModelOptio
 absl::Status MeasureLinksOf(Engine& engine, const Model& model, const ModelOptions& options,
                             Ceilings* ceilings) {
   WEIR_ASSIGN_OR_RETURN(const DiskReading reading, ReadingFrom(model, options));
-  const DiskFigures disk = MeasureDisk(*model.files[0], reading, engine.ring_before_use());
+  const DiskFigures disk = MeasureDisk(*model.files[0], reading, engine.IdleRing());
   ceilings->disk_bytes_per_s = disk.bytes_per_s;
   ceilings->disk_latency_ns = disk.latency_ns;
   if (!engine.plan().accelerator.has_value()) return absl::OkStatus();

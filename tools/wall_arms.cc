@@ -8,6 +8,7 @@
 #include "engine/sampler.h"
 #include "io/base.h"
 #include "tiering/plan.h"
+#include "tools/disk_ceiling.h"
 #include "tools/exit_codes.h"
 #include "tools/generate.h"
 #include "tools/interrupt.h"
@@ -108,8 +109,17 @@ absl::StatusOr<std::vector<WallArmSpec>> AcceleratorArms(const Model& model, Mod
   return arms;
 }
 
-void FillRates(const OpenedArm& opened, const Generation& made, WallSample* sample) {
-  const Ceilings& ceilings = opened.run.ceilings;
+// A disk that changes its pace does so within a run, too: its rate becomes the mean of what it gave
+// just before and just after.
+absl::Status MeasureDiskAgain(const Model& model, const ModelOptions& options, OpenedArm* opened) {
+  WEIR_ASSIGN_OR_RETURN(const DiskReading reading, ReadingFrom(model, options));
+  const DiskFigures disk = MeasureDisk(*model.files[0], reading, opened->engine->IdleRing());
+  double& bytes_per_s = opened->run.ceilings.disk_bytes_per_s;
+  if (disk.bytes_per_s > 0) bytes_per_s = (bytes_per_s + disk.bytes_per_s) / 2;
+  return absl::OkStatus();
+}
+
+void FillRates(const Ceilings& ceilings, const Generation& made, WallSample* sample) {
   const auto passes = static_cast<double>(std::max<uint64_t>(1, made.decode_passes));
   sample->tokens_per_s = made.decode_tokens_per_s();
   sample->bytes_per_token = static_cast<double>(made.decode_read_bytes) / passes;
@@ -124,22 +134,12 @@ void FillRates(const OpenedArm& opened, const Generation& made, WallSample* samp
   }
 }
 
-WallSample SampleOf(const OpenedArm& opened, const Generation& made, const SchedulerStats& before) {
-  const Engine& engine = *opened.engine;
-  const SchedulerStats after = engine.stats().scheduler;
-  const double ns = 1e9 * std::max(made.decode_s, 1e-9);
-  const Prediction predicted = PredictPlan(engine.program(), engine.plan(), opened.run.ceilings);
-  WallSample sample;
-  sample.tokens = made.tokens;
-  sample.device = engine.device_name();
-  sample.weight_bytes = static_cast<double>(engine.program().payload_bytes());
-  FillRates(opened, made, &sample);
-  sample.predicted_tokens_per_s = predicted.decode_tokens_per_s;
-  sample.compute_share = static_cast<double>(after.compute_ns - before.compute_ns) / ns;
-  sample.disk_stall_share = static_cast<double>(after.disk_stall_ns - before.disk_stall_ns) / ns;
-  sample.copy_stall_share = static_cast<double>(after.copy_stall_ns - before.copy_stall_ns) / ns;
-  sample.compute_s = predicted.compute_s;
-  return sample;
+void FillTimes(const SchedulerStats& before, const SchedulerStats& after, double seconds,
+               WallSample* sample) {
+  const double ns = 1e9 * std::max(seconds, 1e-9);
+  sample->compute_share = static_cast<double>(after.compute_ns - before.compute_ns) / ns;
+  sample->disk_stall_share = static_cast<double>(after.disk_stall_ns - before.disk_stall_ns) / ns;
+  sample->copy_stall_share = static_cast<double>(after.copy_stall_ns - before.copy_stall_ns) / ns;
 }
 
 // The fields that are plain figures, and their names.
@@ -214,8 +214,7 @@ absl::StatusOr<WallSample> MeasureArm(const Model& model, const WallArmSpec& arm
   const ContextNeeds needs = {.min_context_tokens = prompt_tokens + tokens + 1,
                               .prompt_tokens = prompt_tokens,
                               .position = prompt_tokens + tokens / 2};
-  WEIR_ASSIGN_OR_RETURN(const OpenedArm opened,
-                        OpenArm(model, arm.options, needs, /*measures=*/true));
+  WEIR_ASSIGN_OR_RETURN(OpenedArm opened, OpenArm(model, arm.options, needs, /*measures=*/true));
   Engine& engine = *opened.engine;
   const std::unique_ptr<Session> session = engine.NewSession();
   Sampler sampler({.temperature = 0}, model.config.vocabulary);
@@ -229,7 +228,17 @@ absl::StatusOr<WallSample> MeasureArm(const Model& model, const WallArmSpec& arm
   if (made.stop == Generation::Stop::kInterrupted) {
     return WithExitCode(InterruptExitCode(), absl::CancelledError("interrupted"));
   }
-  return SampleOf(opened, made, *at_first);
+  WallSample sample;
+  sample.tokens = made.tokens;
+  sample.device = engine.device_name();
+  sample.weight_bytes = static_cast<double>(engine.program().payload_bytes());
+  FillTimes(*at_first, engine.stats().scheduler, made.decode_s, &sample);
+  WEIR_RETURN_IF_ERROR(MeasureDiskAgain(model, arm.options, &opened));
+  FillRates(opened.run.ceilings, made, &sample);
+  const Prediction predicted = PredictPlan(engine.program(), engine.plan(), opened.run.ceilings);
+  sample.predicted_tokens_per_s = predicted.decode_tokens_per_s;
+  sample.compute_s = predicted.compute_s;
+  return sample;
 }
 
 }  // namespace weir

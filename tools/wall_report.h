@@ -29,7 +29,8 @@ struct WallArm {
   double compute_share = 0;     // of the time: some step was running
   double disk_stall_share = 0;  // of the time: the next step waited for the disk
   double copy_stall_share = 0;  // or for a copy
-  // Medians of rounds, each with the ceilings that were measured before it. Not of a scaled arm.
+  // Medians of rounds, each with its own ceilings: compute and link as measured just before, the
+  // disk just before and just after. Not of a scaled arm.
   double predicted_tokens_per_s = 0;
   double prediction_error = 0;  // (predicted - measured) / measured
   bool is_scaled = false;       // from parts that were measured, not run as a whole

@@ -257,6 +257,28 @@ TEST(EngineSessions, SecondSessionAndSecondRunGiveTheSame) {
 }
 
 // Two sequences that take turns share the pages, not their contents.
+TEST(EngineSessions, TheRingMayBeWrittenToBetweenPasses) {
+  const std::unique_ptr<Model> model = LoadTiny();
+  ASSERT_NE(model, nullptr);
+  EngineSetup setup;
+  setup.resident_share = 0.3;
+  const auto engine = OpenEngineWith(*model, setup);
+  ASSERT_TRUE(engine.ok()) << engine.status();
+  const auto expected = Greedy(**engine, GoldenPrompt(), 6);
+  ASSERT_TRUE(expected.ok()) << expected.status();
+  const auto session = (*engine)->NewSession();
+  std::vector<TokenId> next = GoldenPrompt();
+  for (const TokenId token : *expected) {
+    ASSERT_TRUE((*engine)->Forward(*session, next, 1, /*expect_more=*/true).ok());
+    const absl::Span<const float> logits = (*engine)->logits(0);
+    EXPECT_EQ(std::max_element(logits.begin(), logits.end()) - logits.begin(), token);
+    const absl::Span<uint8_t> ring = (*engine)->IdleRing();
+    EXPECT_FALSE(ring.empty());
+    std::fill(ring.begin(), ring.end(), 0xa5);
+    next = {token};
+  }
+}
+
 TEST(EngineSessions, InterleavedSessionsDoNotMix) {
   const std::unique_ptr<Model> model = LoadTiny();
   ASSERT_NE(model, nullptr);
