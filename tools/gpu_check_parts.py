@@ -302,6 +302,12 @@ def run_mixed70b(check, result):
     run_rounds(check, decode_and_prompt(check, "70b Q4_K", placed, 16, PROMPT), result, rounds=2)
 
 
+def run_wall(check, result):
+    """What parameters on disk cost against HBM: weir wall."""
+    narrow = ("-n", 2, "-r", 1, "--passes", "1,8") if check.small else ("-n", 4, "-r", 2)
+    result["wall"] = check.weir("wall", check.model("Q4_K"), *check.device_options, *narrow)
+
+
 # In the order of running; the bounds of those that run by default stay below LIMIT_S together.
 PARTS = [
     Part("tests", 60, run_tests, "the tests that need a GPU"),
@@ -312,6 +318,7 @@ PARTS = [
     Part("mixed", 60, run_mixed, "8b with half of its weights in HBM"),
     Part("disk_homed", 60, run_disk_homed, "8b on disk"),
     Part("sanitizer", 40, run_sanitizer, "compute-sanitizer over the tests"),
+    Part("wall", 400, run_wall, "8b from HBM to disk, passes; takes a run of its own", False),
     Part("mixed70b", 540, run_mixed70b, "70b with 22 GB of HBM; takes a run of its own", False),
 ]
 LIMIT_S = 540

@@ -347,7 +347,7 @@ class BuiltWeirTest(GpuCheckTest):
     def test_on_the_emulated_device(self):
         place = setup.Place("checkout", WEIR, self.folder, ROOT)
         with mock.patch.object(gpu_check, "find_place", lambda: place):
-            document, _, _ = self.run_main("--only", "links,disk,dram,mixed,disk_homed")
+            document, _, _ = self.run_main("--only", "links,disk,dram,mixed,disk_homed,wall")
         for name, part in document["parts"].items():
             self.assertEqual(part["status"], "done", (name, part["reason"]))
         rows = {row["name"]: row for name in ("dram", "disk_homed")
@@ -363,6 +363,9 @@ class BuiltWeirTest(GpuCheckTest):
         self.assertGreater(on_disk["streamed"], on_disk["weights"] // 4)
         for row in rows.values():
             self.assertGreater(row["tokens_per_s"]["low"], 0, row["name"])
+        wall = document["parts"]["wall"]["wall"]
+        self.assertEqual(wall["ladder"], "emulated")
+        self.assertGreater(wall["arms"][-1]["slowdown"], 1)
         ceilings = document["ceilings_gb_per_s"]
         self.assertGreater(ceilings["h2d_pinned"], 0)
         self.assertLess(ceilings["h2d_pinned"], 1.05, "the emulated link is of 1 GB/s")
