@@ -8,7 +8,6 @@
 #include "io/base.h"
 #include "io/clock.h"
 #include "io/split_mix.h"
-#include "kernels/attention_tile.h"
 #include "kernels/host_memory.h"
 #include "kernels/ops.h"
 #include "kernels/softmax_rows.h"
@@ -33,11 +32,6 @@ uint64_t KeyFloats(const AttentionShape& shape, const AttentionSize& size) {
 }
 uint64_t ValueFloats(const AttentionShape& shape, const AttentionSize& size) {
   return uint64_t{size.context} * shape.kv_heads * shape.value_columns;
-}
-
-// Of one position and KV head.
-uint64_t RowBytes(const AttentionShape& shape) {
-  return kHalfBytes * (uint64_t{shape.key_columns} + shape.value_columns);
 }
 
 KvLayout LayoutOf(const AttentionShape& shape) {
@@ -107,24 +101,12 @@ AttentionShape AttentionShapeOf(const ModelConfig& config) {
 }
 
 uint64_t NaiveAttentionBytes(const AttentionShape& shape, const AttentionSize& size) {
-  return sizeof(float) *
-             (QueryFloats(shape, size) + OutputFloats(shape, size) + 4 * ScoreFloats(shape, size)) +
-         uint64_t{shape.heads} * size.context * RowBytes(shape);
+  return TiledAttentionBytes(shape, size) + 4 * sizeof(float) * ScoreFloats(shape, size);
 }
 
 uint64_t TiledAttentionBytes(const AttentionShape& shape, const AttentionSize& size) {
-  const uint32_t group = shape.heads / shape.kv_heads;
-  const uint32_t block_heads = std::min(group, kMaxAttentionRows);
-  const uint32_t block_tokens =
-      std::min(size.tokens, std::max(1u, kMaxAttentionRows / block_heads));
-  const uint64_t head_blocks = shape.kv_heads * CeilDiv(group, block_heads);
-  uint64_t positions = 0;
-  for (uint32_t begin = 0; begin < size.tokens; begin += block_tokens) {
-    const uint32_t end = std::min(size.tokens, begin + block_tokens);
-    positions += size.context - size.tokens + end;
-  }
   return sizeof(float) * (QueryFloats(shape, size) + OutputFloats(shape, size)) +
-         head_blocks * positions * RowBytes(shape);
+         kHalfBytes * (KeyFloats(shape, size) + ValueFloats(shape, size));
 }
 
 uint64_t AttentionMemoryBytes(const AttentionShape& shape, const AttentionSize& size) {

@@ -8,15 +8,14 @@
 // rows, for every position of the context, those behind a token's own included; the softmax pass
 // (kernels/softmax_rows.h); output = weights x values' columns, which lie transposed for it.
 //
-// Bytes are counted from the algorithms, each pass reading its inputs and writing its results once,
-// whatever caches spare: T tokens, C positions, h query and g KV heads of k key and v value
-// columns:
+// Bytes are counted from the algorithms, each pass reading its matrices and writing its results
+// once: T tokens, C positions, h query and g KV heads of k key and v value columns:
 //   both    4 T h k   queries read       4 T h v   outputs written
-//   naive   h C (2 k + 2 v)     keys and values, read by each query head
-//           16 T h C            float32 scores: written, read and written by the softmax, read
-//   tiled   sum over blocks of (2 k + 2 v) P    keys and values, read by each block of at most
-//           kMaxAttentionRows rows (the tokens and heads of one KV head that share a tile), where P
-//           positions are seen by the block's last token
+//           g C (2 k + 2 v)              float16 keys and values
+//   naive   16 T h C  float32 scores: written, read and written by the softmax, read
+// What tiles read again comes from caches: 16 keys or columns of values, and a head's queries or
+// weights, in the naive products; in the tiled pass the context's keys and values, by each block of
+// at most 32 query rows, as long as the last cache holds them.
 #ifndef WEIR_ENGINE_ATTENTION_EXPERIMENT_H_
 #define WEIR_ENGINE_ATTENTION_EXPERIMENT_H_
 

@@ -88,13 +88,11 @@ TEST(AttentionExperiment, BytesByHand) {
   const AttentionShape shape = {2, 1, 4, 6, 1, 0};
   const AttentionSize size = {20, 100};
   const uint64_t queries = 4 * 20 * 2 * 4, outputs = 4 * 20 * 2 * 6;
-  EXPECT_EQ(NaiveAttentionBytes(shape, size),
-            queries + outputs + 2 * 100 * (8 + 12) + 16 * 20 * 2 * 100);
-  // 32 rows are 16 tokens of both heads: one block up to position 96, one to 100.
-  EXPECT_EQ(TiledAttentionBytes(shape, size), queries + outputs + (96 + 100) * (8 + 12));
-  // More heads than rows: two blocks of heads, one token each.
-  const AttentionShape wide = {40, 1, 4, 6, 1, 0};
-  EXPECT_EQ(TiledAttentionBytes(wide, {2, 10}), 4 * 2 * 40 * (4 + 6) + 2 * (9 + 10) * (8 + 12));
+  const uint64_t once = queries + outputs + 100 * (8 + 12);
+  EXPECT_EQ(TiledAttentionBytes(shape, size), once);
+  EXPECT_EQ(NaiveAttentionBytes(shape, size), once + 16 * 20 * 2 * 100);
+  // Of two KV heads there are twice as many keys and values.
+  EXPECT_EQ(TiledAttentionBytes({2, 2, 4, 6, 1, 0}, size), once + 100 * (8 + 12));
 }
 
 TEST(CompareAttention, MeasuresEveryContextAndEndsWhenTold) {

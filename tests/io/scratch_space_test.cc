@@ -26,7 +26,6 @@ TEST(ScratchSpace, HasRoomAndNoName) {
   struct stat info = {};
   ASSERT_EQ(fstat((*scratch)->descriptor(), &info), 0);
   EXPECT_EQ(info.st_nlink, 0u);
-  EXPECT_EQ((*scratch)->is_direct(), (*scratch)->file().is_direct());
   // Both descriptors are of one file.
   AlignedBuffer block(4096);
   ASSERT_EQ(pwrite((*scratch)->descriptor(), block.data(), 4096, 8192), 4096);
