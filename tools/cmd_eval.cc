@@ -1,7 +1,6 @@
 #include "tools/cmd_eval.h"
 
 #include <algorithm>
-#include <cmath>
 #include <cstdio>
 #include <memory>
 #include <optional>
@@ -12,7 +11,6 @@
 
 #include "CLI/CLI.hpp"
 #include "absl/strings/str_cat.h"
-#include "engine/sampler.h"
 #include "io/base.h"
 #include "nlohmann/json.hpp"
 #include "tools/exit_codes.h"
@@ -20,15 +18,12 @@
 #include "tools/model_options.h"
 #include "tools/open_engine.h"
 #include "tools/output_file.h"
+#include "tools/perplexity.h"
 #include "tools/planned_run.h"
 #include "tools/progress.h"
 
 namespace weir {
 namespace {
-
-// Tokens per pass: all of them need a row of logits, which a vocabulary of 262,144 makes a
-// megabyte.
-constexpr uint32_t kEvalChunkTokens = 32;
 
 struct EvalOptions {
   ModelOptions model;
@@ -42,13 +37,6 @@ struct EvalOutputs {
   OutputFile json;
   OutputFile per_token;
   OutputFile logits;
-};
-
-// Sums over tokens that have something before them.
-struct EvalSums {
-  double log_probability = 0;
-  uint64_t tokens = 0;
-  uint64_t top1_hits = 0;
 };
 
 absl::Status UsageError(const std::string& message) {
@@ -100,46 +88,22 @@ absl::Status WriteToken(TokenId id, std::optional<double> log_probability,
   return file->Write(line.dump() + "\n");
 }
 
-// Judges the token after each row of the chunk that was just run.
-absl::Status ScoreChunk(const Engine& engine, const std::vector<TokenId>& tokens, size_t begin,
-                        size_t count, EvalOutputs* outputs, EvalSums* sums) {
-  for (size_t i = 0; i < count; ++i) {
-    const absl::Span<const float> logits = engine.logits(static_cast<uint32_t>(i));
-    if (outputs->logits.is_open()) {
-      WEIR_RETURN_IF_ERROR(outputs->logits.Write(std::string_view(
-          reinterpret_cast<const char*>(logits.data()), logits.size() * sizeof(float))));
-    }
-    if (begin + i + 1 >= tokens.size()) continue;
-    const TokenId next = tokens[begin + i + 1];
-    const TokenId top1 = ArgMax(logits);
-    const double log_probability = LogProbability(logits, next);
-    sums->log_probability += log_probability;
-    sums->top1_hits += top1 == next ? 1 : 0;
-    ++sums->tokens;
-    WEIR_RETURN_IF_ERROR(WriteToken(next, log_probability, top1, &outputs->per_token));
-  }
-  return absl::OkStatus();
-}
-
-absl::StatusOr<EvalSums> Score(Engine& engine, const std::vector<TokenId>& tokens,
-                               EvalOutputs* outputs) {
-  EvalSums sums;
+absl::StatusOr<TextScore> Score(Engine& engine, const std::vector<TokenId>& tokens,
+                                EvalOutputs* outputs) {
   ProgressLine progress("eval");
-  const std::unique_ptr<Session> session = engine.NewSession();
   WEIR_RETURN_IF_ERROR(WriteToken(tokens[0], std::nullopt, std::nullopt, &outputs->per_token));
-  const size_t chunk = std::min(engine.plan().shape.chunk_tokens, engine.plan().shape.logit_rows);
-  for (size_t begin = 0; begin < tokens.size(); begin += chunk) {
-    const size_t count = std::min<size_t>(chunk, tokens.size() - begin);
-    const absl::Status status =
-        engine.Forward(*session, absl::MakeConstSpan(tokens).subspan(begin, count),
-                       static_cast<uint32_t>(count), begin + count < tokens.size());
-    if (absl::IsCancelled(status)) return WithExitCode(InterruptExitCode(), status);
-    if (!status.ok()) return WithExitCode(ExitCode::kIo, status);
-    WEIR_RETURN_IF_ERROR(ScoreChunk(engine, tokens, begin, count, outputs, &sums));
-    progress.Update(static_cast<double>(begin + count) / static_cast<double>(tokens.size()),
-                    engine.stats().reader.bytes_read);
-  }
-  return sums;
+  return ScoreText(
+      engine, tokens,
+      [outputs](const ScoredRow& row) -> absl::Status {
+        if (outputs->logits.is_open()) {
+          WEIR_RETURN_IF_ERROR(outputs->logits.Write(
+              std::string_view(reinterpret_cast<const char*>(row.logits.data()),
+                               row.logits.size() * sizeof(float))));
+        }
+        if (!row.next.has_value()) return absl::OkStatus();
+        return WriteToken(*row.next, row.log_probability, row.top1, &outputs->per_token);
+      },
+      &progress);
 }
 
 absl::StatusOr<EvalOutputs> OpenOutputs(const EvalOptions& options) {
@@ -154,34 +118,24 @@ absl::Status Eval(EvalOptions options) {
   WEIR_ASSIGN_OR_RETURN(const std::unique_ptr<Model> model, OpenModel(options.model));
   WEIR_ASSIGN_OR_RETURN(const std::vector<TokenId> tokens, InputTokens(*model, options));
   const auto count = static_cast<uint32_t>(std::min<size_t>(tokens.size(), UINT32_MAX));
-  const uint32_t chunk = std::min(
-      count, options.model.chunk_tokens == 0 ? kEvalChunkTokens : options.model.chunk_tokens);
-  if (options.model.plan_file.empty()) {
-    options.model.chunk_tokens = chunk;
-    if (options.model.context_tokens == 0) options.model.context_tokens = count;
-  }
-  WEIR_ASSIGN_OR_RETURN(
-      PlannedRun run,
-      PlanFromOptions(*model, options.model,
-                      {.min_context_tokens = count, .prompt_tokens = count, .logit_rows = chunk}));
+  WEIR_ASSIGN_OR_RETURN(PlannedRun run, PlanScoring(*model, count, &options.model));
   WEIR_ASSIGN_OR_RETURN(const std::unique_ptr<Engine> engine,
                         OpenEngine(*model, &run, options.model));
-  WEIR_ASSIGN_OR_RETURN(const EvalSums sums, Score(*engine, tokens, &outputs));
-  const double mean = sums.log_probability / static_cast<double>(sums.tokens);
-  const double perplexity = std::exp(-mean);
-  const double top1_share = static_cast<double>(sums.top1_hits) / static_cast<double>(sums.tokens);
+  WEIR_ASSIGN_OR_RETURN(const TextScore score, Score(*engine, tokens, &outputs));
+  const double top1_share =
+      static_cast<double>(score.top1_hits) / static_cast<double>(score.tokens);
   if (options.model.json_path != "-") {
     std::printf("%s%zu tokens, perplexity %.4f (%.4f nats a token), top-1 %.2f %%\n",
-                run.device.is_emulated() ? "emulated: " : "", tokens.size(), perplexity, -mean,
-                100 * top1_share);
+                run.device.is_emulated() ? "emulated: " : "", tokens.size(), score.perplexity(),
+                score.nats_per_token(), 100 * top1_share);
   }
   const nlohmann::json json = {{"model", model->path},
                                {"device", engine->device_name()},
                                {"emulated", run.device.is_emulated()},
                                {"tokens", tokens.size()},
-                               {"scored", sums.tokens},
-                               {"perplexity", perplexity},
-                               {"nats_per_token", -mean},
+                               {"scored", score.tokens},
+                               {"perplexity", score.perplexity()},
+                               {"nats_per_token", score.nats_per_token()},
                                {"top1_share", top1_share},
                                {"activations", options.model.activations}};
   WEIR_RETURN_IF_ERROR(outputs.json.Write(json.dump(1) + "\n"));

@@ -23,6 +23,7 @@
 #include "tools/prompt.h"
 #include "tools/version.h"
 #include "tools/wall_arms.h"
+#include "tools/wall_extras.h"
 #include "tools/wall_journal.h"
 #include "tools/wall_passes.h"
 #include "tools/wall_report.h"
@@ -50,6 +51,8 @@ struct WallOptions {
   std::vector<uint32_t> passes;  // empty: kPasses that the model's context has room for
   bool is_short = false;
   bool resumes = false;
+  std::string text_file;  // --text
+  WallExtras extras;
 };
 
 std::string ArmKey(size_t arm, uint32_t round) {
@@ -124,6 +127,9 @@ class Wall {
             {"threads", ThreadsFrom(options_.model)},
             {"isa", options_.model.isa},
             {"ladder", LadderOf(device_)},
+            {"skip", options_.extras.skipped},
+            {"text", options_.extras.text},
+            {"scratch", options_.extras.scratch},
             {"link", {device.link_h2d, device.link_d2h, device.link_latency}}};
   }
 
@@ -136,16 +142,13 @@ class Wall {
   absl::Status Measure(WallJournal* journal) {
     std::vector<WallStep> steps;
     for (uint32_t round = 0; round < options_.rounds; ++round) AddRound(round, &steps);
-    WallPasses passes(model_, pass_arms_.front(), PipelinedOf(pass_arms_), options_.passes.back(),
-                      prompt_[0]);
+    WallPasses passes(model_, pass_arms_.front(), FindArm(pass_arms_, kWallPipelined),
+                      options_.passes.back(), prompt_[0]);
     AddPasses(&passes, &steps);
+    WEIR_ASSIGN_OR_RETURN(std::vector<WallStep> extras, ExtraSteps(model_, options_.extras));
+    std::move(extras.begin(), extras.end(), std::back_inserter(steps));
     WEIR_ASSIGN_OR_RETURN(values_, RunSteps(steps, journal));
     return absl::OkStatus();
-  }
-
-  static const WallArmSpec& PipelinedOf(const std::vector<WallArmSpec>& arms) {
-    return *std::find_if(arms.begin(), arms.end(),
-                         [](const WallArmSpec& arm) { return arm.name == kWallPipelined; });
   }
 
   // Every round begins with another arm: a machine that changes its pace changes it for all.
@@ -199,7 +202,7 @@ class Wall {
   // good.
   absl::StatusOr<Json> MeasureMapped() const {
     WEIR_ASSIGN_OR_RETURN(const PlannedRun run,
-                          PlanFromOptions(model_, PipelinedOf(arms_).options, {}));
+                          PlanFromOptions(model_, FindArm(arms_, kWallPipelined).options, {}));
     WEIR_ASSIGN_OR_RETURN(
         const MappedProbeResult result,
         ProbeMapped(model_, run.made.transformer->program(), ThreadsFrom(options_.model)));
@@ -249,7 +252,8 @@ class Wall {
     }
     report.parameters =
         report.weight_bytes * elements / static_cast<double>(model_.index.tensor_bytes());
-    const std::vector<WallSample>& pipelined = samples_[&PipelinedOf(arms_) - arms_.data()];
+    const std::vector<WallSample>& pipelined =
+        samples_[&FindArm(arms_, kWallPipelined) - arms_.data()];
     report.disk_bytes_per_s = SpreadOfField(pipelined, &WallSample::disk_bytes_per_s).median;
     report.link_bytes_per_s = SpreadOfField(pipelined, &WallSample::link_bytes_per_s).median;
     for (size_t i = 0; i < samples_.size(); ++i) {
@@ -261,6 +265,7 @@ class Wall {
       WEIR_ASSIGN_OR_RETURN(const WallPass pass, WallPassFrom(values_.at(PassKey(tokens))));
       report.passes.push_back(pass);
     }
+    report.sections = ExtraSections(values_);
     return report;
   }
 
@@ -321,7 +326,7 @@ class Wall {
 };
 
 absl::Status CheckOptions(const WallOptions& options) {
-  const auto refuse = [](const char* why) {
+  const auto refuse = [](const std::string& why) {
     return WithExitCode(ExitCode::kUsage, absl::InvalidArgumentError(why));
   };
   if (options.tokens == 0) return refuse("-n: at least 1 token");
@@ -329,6 +334,13 @@ absl::Status CheckOptions(const WallOptions& options) {
   for (size_t i = 0; i < options.passes.size(); ++i) {
     if (options.passes[i] == 0 || (i > 0 && options.passes[i] <= options.passes[i - 1])) {
       return refuse("--passes: tokens in ascending order, from 1 on");
+    }
+  }
+  for (const std::string& part : options.extras.skipped) {
+    const auto end = std::end(kWallExtraParts);
+    if (std::find(std::begin(kWallExtraParts), end, part) == end) {
+      return refuse(absl::StrCat("--skip ", part, ": no part is called so; there are training, ",
+                                 "levers and precision"));
     }
   }
   return absl::OkStatus();
@@ -355,12 +367,19 @@ absl::Status RunWall(WallOptions options) {
   if (options.is_short) {
     options.rounds = 1;
     options.tokens = std::min(options.tokens, 4u);
+    options.extras.skipped.assign(std::begin(kWallExtraParts), std::end(kWallExtraParts));
   }
   WEIR_ASSIGN_OR_RETURN(ChosenDevice device,
                         ChooseDevice(options.model.device, PlanFor::kAny, &ListCudaDevices));
   if (!device.note.empty()) std::fprintf(stderr, "weir: %s\n", device.note.c_str());
   options.model.device.device = LadderOf(device);
   options.model.is_quiet = true;  // every arm would say the same
+  if (!options.text_file.empty()) {
+    WEIR_ASSIGN_OR_RETURN(options.extras.text, ReadTextFile(options.text_file));
+  }
+  options.extras.base = options.model;
+  options.extras.prompt = options.prompt;
+  options.extras.tokens = options.tokens;
   WEIR_ASSIGN_OR_RETURN(OutputFile json, OutputFile::Open(options.model.json_path));
   WEIR_ASSIGN_OR_RETURN(const std::unique_ptr<Model> model, OpenModel(options.model));
   WEIR_RETURN_IF_ERROR(FillPasses(model->config.context_length, &options));
@@ -387,7 +406,17 @@ void AddWallCommand(CLI::App& app, int* exit_code) {
                    "tokens in a pass, such as 1,64,512 (default: up to 4096, as far as the model's "
                    "context goes)")
       ->delimiter(',');
-  wall->add_flag("--short", options->is_short, "one round and three passes");
+  wall->add_flag("--short", options->is_short,
+                 "one round and three passes; neither training, levers nor precision");
+  wall->add_option("--skip", options->extras.skipped,
+                   "parts to leave out: training (a step's traffic through a scratch file), levers "
+                   "(attention, KV cache, recomputing), precision (the model in other formats, "
+                   "written to scratch files)")
+      ->delimiter(',');
+  wall->add_option("--scratch", options->extras.scratch,
+                   "folder on a disk for scratch files; nothing stays there");
+  wall->add_option("--text", options->text_file,
+                   "a text whose perplexity tells formats apart (default: a short one)");
   wall->add_flag("--resume", options->resumes,
                  "go on where the same command was interrupted, from its journal in the user's "
                  "folder for such files");

@@ -171,6 +171,13 @@ absl::StatusOr<std::vector<WallArmSpec>> WallArms(const Model& model, const Mode
   return AcceleratorArms(model, base, needs);
 }
 
+const WallArmSpec& FindArm(const std::vector<WallArmSpec>& arms, const std::string& name) {
+  const auto found = std::find_if(arms.begin(), arms.end(),
+                                  [&](const WallArmSpec& arm) { return arm.name == name; });
+  WEIR_CHECK(found != arms.end());
+  return *found;
+}
+
 absl::StatusOr<OpenedArm> OpenArm(const Model& model, const ModelOptions& options,
                                   const ContextNeeds& needs, bool measures) {
   WEIR_ASSIGN_OR_RETURN(PlannedRun run, PlanFromOptions(model, options, needs));

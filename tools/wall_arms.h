@@ -31,6 +31,9 @@ struct WallArmSpec {
 absl::StatusOr<std::vector<WallArmSpec>> WallArms(const Model& model, const ModelOptions& base,
                                                   const ContextNeeds& needs);
 
+// The arm of that name, which is there (checked).
+const WallArmSpec& FindArm(const std::vector<WallArmSpec>& arms, const std::string& name);
+
 // An engine, with the ceilings that a prediction is made from.
 struct OpenedArm {
   PlannedRun run;

@@ -16,7 +16,8 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 WEIR = os.environ.get("WEIR_BINARY", str(ROOT / "build/weir"))
 TINY = "tests/data/tiny.gguf"
 TIMEOUT_S = 300
-QUICK = ("-r", "1", "-n", "2", "--passes", "1,8")
+EXTRAS = ("--skip", "training,levers,precision")
+QUICK = ("-r", "1", "-n", "2", "--passes", "1,8", *EXTRAS)
 CPU_ARMS = ["resident", "half on disk", "3/4 on disk", "on disk, read ahead", "on disk, literally"]
 
 
@@ -73,7 +74,7 @@ class WallTest(unittest.TestCase):
         self.assertNotIn("on disk, through mmap", arms)
 
     def test_an_interrupted_wall_goes_on(self):
-        options = ("--device", "cpu", "-r", "200", "-n", "1", "--passes", "1")
+        options = ("--device", "cpu", "-r", "200", "-n", "1", "--passes", "1", *EXTRAS)
         journals = self.folder / "weir/wall"
         with subprocess.Popen(self.command(*options), cwd=ROOT, stdin=subprocess.DEVNULL,
                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
@@ -89,7 +90,7 @@ class WallTest(unittest.TestCase):
         self.assertIn("--resume goes on", stderr)
         [journal] = journals.iterdir()
         # Of another measurement it is refused; so are options that differ.
-        for other in (QUICK, ("-r", "200", "-n", "2", "--passes", "1")):
+        for other in (QUICK, ("-r", "200", "-n", "2", "--passes", "1", *EXTRAS)):
             message = self.wall("--device", "cpu", "--resume", *other, code=2).stderr
             self.assertIn("is of another measurement", message)
         lines = journal.read_text().splitlines(keepends=True)
@@ -97,16 +98,42 @@ class WallTest(unittest.TestCase):
         head = json.loads(lines[0])
         head["identity"]["rounds"] = 1
         journal.write_text(json.dumps(head) + "\n" + "".join(lines[1:]))
-        self.wall("--device", "cpu", "--resume", "-r", "1", "-n", "1", "--passes", "1")
+        self.wall("--device", "cpu", "--resume", "-r", "1", "-n", "1", "--passes", "1", *EXTRAS)
         self.assertFalse(journal.exists())
         self.assertIn("nothing was interrupted",
                       self.wall("--device", "cpu", "--resume", *QUICK, code=2).stderr)
+
+    def test_training_and_levers(self):
+        text = self.folder / "text.txt"
+        text.write_text("The water in the river runs over the weir and on to the sea.")
+        # Beside the build there is a disk, if anywhere.
+        with tempfile.TemporaryDirectory(dir=pathlib.Path(WEIR).parent) as scratch:
+            report, output = self.wall_json("--device", "cpu", "-r", "1", "-n", "1", "--passes", "1",
+                                            "--text", text, "--scratch", scratch)
+            self.assertEqual(os.listdir(scratch), [])
+        flows = report["training"]["flows"]
+        self.assertGreater(sum(flow["bytes"] for flow in flows), report["weight_bytes"])
+        self.assertGreater(report["training"]["measured"]["achieved_s"], 0)
+        ladder = {row["format"]: row for row in report["levers"]["precision"]}
+        self.assertEqual(list(ladder), ["F32", "BF16", "Q8_0", "Q4_K"])
+        self.assertEqual(ladder["F32"]["bytes"], 2 * ladder["BF16"]["bytes"])
+        self.assertLess(ladder["Q4_K"]["bytes"], ladder["Q8_0"]["bytes"])
+        # The same weights: little is lost down to 8 bits.
+        for name in ("BF16", "Q8_0"):
+            self.assertLess(abs(ladder[name]["perplexity"] / ladder["F32"]["perplexity"] - 1), 0.1)
+        for row in report["levers"]["attention"]:
+            self.assertLess(row["same"], 1e-4)
+            self.assertLess(row["tiled_bytes"], row["naive_bytes"])
+        self.assertIn("sequences of 4096", output)
 
     def test_refusals(self):
         for options, says, code in ((("-n", "0"), "-n", 2), (("-r", "0"), "-r", 2),
                                     (("--passes", "4,4"), "ascending", 2),
                                     (("--passes", "1000000"), "context", 7),
                                     (("--device", "gpu"), "--device", 2),
+                                    (("--skip", "arms"), "--skip", 2),
+                                    (("--text", "/nowhere"), "/nowhere", 3),
+                                    (("--scratch", "/nowhere"), "--scratch", 2),
                                     (("--device", "cpu", "--link-h2d", "1GB/s"), "--link-h2d", 2)):
             self.assertIn(says, self.wall(*options, code=code).stderr)
 
