@@ -45,7 +45,7 @@ struct TrainingProbeOptions {
   std::string reader = "auto";      // as MakeReader takes it
   uint64_t chunk_bytes = 1 * kMiB;  // of each read and write
   uint32_t depth = 16;              // of reads, and half of it of writes
-  int64_t ceiling_ns = 500'000'000;
+  int64_t ceiling_ns = 800'000'000;
   double limit_s = 20;  // a step that is predicted to take longer is of fewer units
 };
 

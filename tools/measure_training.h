@@ -27,7 +27,7 @@ struct TrainingMeasureOptions {
 absl::StatusOr<std::string> ChooseScratchFolder(const std::string& given, const Model& model);
 
 // Disk: scratch_bytes and kScratchMarginBytes must be free; nothing is left. Memory: some 130 MiB,
-// and 4 bytes for each token and column of the widest matrix. Time: 5 to 10 s on a disk of 1 GB/s;
+// and 4 bytes for each token and column of the widest matrix. Time: 7 to 12 s on a disk of 1 GB/s;
 // on a slow one filling ends after 12 s and the step is cut to 20, as predicted. `progress` hears
 // the share that is done; may be null. Ends early, with the exit code of an interrupt, once
 // interrupted.
