@@ -260,7 +260,8 @@ absl::StatusOr<GgufLayout> LayOutGguf(const Metadata& metadata,
   header.Raw("GGUF");
   header.Number(options.version);
   header.Number(uint64_t{tensors.size()});
-  header.Number(uint64_t{metadata.entries().size() + (writes_alignment ? 1 : 0)});
+  header.Number(metadata.entries().size() + options.entries.count +
+                uint64_t{writes_alignment ? 1u : 0u});
   if (writes_alignment) {
     header.Text("general.alignment");
     header.Value("general.alignment", MetadataValue(options.alignment_bytes));
@@ -269,6 +270,7 @@ absl::StatusOr<GgufLayout> LayOutGguf(const Metadata& metadata,
     header.Text(key);
     header.Value(key, value);
   }
+  header.Raw(options.entries.bytes);
   uint64_t data_bytes = 0;
   for (const GgufTensor& tensor : tensors) {
     TensorInfo info;
@@ -315,6 +317,7 @@ absl::Status WriteGguf(const std::string& path, const GgufLayout& layout, const 
       const uint64_t padding = is_last ? end - tensor.offset_bytes - tensor.bytes : 0;
       piece.resize(bytes + padding);
       fill(i, offset, absl::MakeSpan(piece).subspan(0, bytes));
+      if (options.check) WEIR_RETURN_IF_ERROR(options.check());
       std::fill(piece.begin() + static_cast<std::ptrdiff_t>(bytes), piece.end(), uint8_t{0});
       WEIR_RETURN_IF_ERROR(
           file.Append(absl::string_view(reinterpret_cast<const char*>(piece.data()), piece.size()),

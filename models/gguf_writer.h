@@ -1,4 +1,5 @@
-// Writes GGUF files: for `weir synth`, and for tests that need files of every kind.
+// Writes GGUF files: for `weir synth` and `weir quantize`, and for tests that need files of every
+// kind.
 #ifndef WEIR_MODELS_GGUF_WRITER_H_
 #define WEIR_MODELS_GGUF_WRITER_H_
 
@@ -20,9 +21,18 @@ struct GgufTensor {
   std::vector<uint64_t> dims;  // fastest first
 };
 
+// Metadata entries as they lie in a header.
+struct GgufEntries {
+  std::string bytes;
+  uint64_t count = 0;
+};
+
 struct GgufLayoutOptions {
   uint32_t version = 3;           // 2 or 3: the layout is the same
   uint64_t alignment_bytes = 32;  // a power of two; written as general.alignment unless 32
+  // Written after `metadata`, with other keys and not general.alignment: what comes from another
+  // file and keeps its types.
+  GgufEntries entries = {};
 };
 
 // A file before its tensor data: the header with its padding, and where each tensor will lie.
@@ -51,6 +61,8 @@ struct GgufWriteOptions {
   bool sync = true;  // fsync file and directory before returning
   // Called after every piece.
   std::function<void(uint64_t done_bytes, uint64_t total_bytes)> progress;
+  // Asked each time that a piece was filled in; what is not OK ends the writing. May be null.
+  std::function<absl::Status()> check = {};
 };
 
 // Writes to a temporary name beside `path` and renames; the partial file is removed on any error.
