@@ -12,6 +12,7 @@
 #include "tools/cmd_inspect.h"
 #include "tools/cmd_plan.h"
 #include "tools/cmd_probe.h"
+#include "tools/cmd_quantize.h"
 #include "tools/cmd_run.h"
 #include "tools/cmd_simulate.h"
 #include "tools/cmd_synth.h"
@@ -37,6 +38,7 @@ int main(int argc, char** argv) {
   weir::AddProbeCommand(app, &exit_code);
   weir::AddBenchCommand(app, &exit_code);
   weir::AddWallCommand(app, &exit_code);
+  weir::AddQuantizeCommand(app, &exit_code);
   weir::AddSynthCommand(app, &exit_code);
   try {
     app.parse(argc, argv);
