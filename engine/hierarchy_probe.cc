@@ -7,8 +7,8 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "engine/rate_for.h"
 #include "io/base.h"
-#include "io/clock.h"
 #include "kernels/cpu_device.h"
 #include "kernels/cpu_topology.h"
 #include "kernels/host_memory.h"
@@ -33,20 +33,6 @@ constexpr MemoryPass kPasses[kMemoryPasses] = {MemoryPass::kRead, MemoryPass::kW
 double Median(std::vector<double> values) {
   std::sort(values.begin(), values.end());
   return values[values.size() / 2];
-}
-
-// Calls `work`, which returns how much it did, until `limit_ns` are over; the rate per second.
-template <typename Work>
-double RateFor(int64_t limit_ns, const Work& work) {
-  const RealClock clock;
-  const int64_t begin_ns = clock.NowNs();
-  double done = 0;
-  int64_t ns;
-  do {
-    done += static_cast<double>(work());
-    ns = clock.NowNs() - begin_ns;
-  } while (ns < limit_ns);
-  return 1e9 * done / static_cast<double>(ns);
 }
 
 // Of lines that are `bytes` in all.

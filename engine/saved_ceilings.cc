@@ -1,6 +1,5 @@
 #include "engine/saved_ceilings.h"
 
-#include <fcntl.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
@@ -9,13 +8,14 @@
 #include <array>
 #include <cerrno>
 #include <cmath>
-#include <cstdio>
 #include <limits>
 #include <nlohmann/json.hpp>
 #include <utility>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
+#include "engine/json_members.h"
+#include "engine/replace_file.h"
 #include "io/base.h"
 #include "io/system_files.h"
 #include "tiering/json_depth.h"
@@ -31,38 +31,19 @@ constexpr int kMaxDepth = 3;  // of objects and arrays in such a file
 constexpr double kMaxBytesPerSecond = 1e15;
 constexpr uint64_t kMaxBlockBytes = uint64_t{1} << 40;
 
-// Typed access without exceptions: false when the member is missing or of another type.
-bool Get(const json& object, const char* name, std::string* value) {
-  const auto member = object.find(name);
-  if (member == object.end() || !member->is_string()) return false;
-  *value = member->get<std::string>();
-  return true;
-}
-bool Get(const json& object, const char* name, uint64_t* value) {
-  const auto member = object.find(name);
-  if (member == object.end() || !member->is_number_unsigned()) return false;
-  *value = member->get<uint64_t>();
-  return true;
-}
-bool Get(const json& object, const char* name, double* value) {
-  const auto member = object.find(name);
-  if (member == object.end() || !member->is_number()) return false;
-  *value = member->get<double>();
-  return true;
-}
-
 bool FromJson(const json& object, DiskCeiling* ceiling) {
   if (!object.is_object()) return false;
   uint64_t depth = 0;
   uint64_t measured_unix_s = 0;
-  const bool is_complete =
-      Get(object, "device", &ceiling->disk.device) && Get(object, "name", &ceiling->disk.name) &&
-      Get(object, "model", &ceiling->disk.model) &&
-      Get(object, "file_system", &ceiling->disk.file_system) &&
-      Get(object, "reader", &ceiling->reader) &&
-      Get(object, "block_bytes", &ceiling->block_bytes) && Get(object, "depth", &depth) &&
-      Get(object, "bytes_per_s", &ceiling->bytes_per_s) &&
-      Get(object, "measured_unix_s", &measured_unix_s);
+  const bool is_complete = GetMember(object, "device", &ceiling->disk.device) &&
+                           GetMember(object, "name", &ceiling->disk.name) &&
+                           GetMember(object, "model", &ceiling->disk.model) &&
+                           GetMember(object, "file_system", &ceiling->disk.file_system) &&
+                           GetMember(object, "reader", &ceiling->reader) &&
+                           GetMember(object, "block_bytes", &ceiling->block_bytes) &&
+                           GetMember(object, "depth", &depth) &&
+                           GetMember(object, "bytes_per_s", &ceiling->bytes_per_s) &&
+                           GetMember(object, "measured_unix_s", &measured_unix_s);
   if (!is_complete || depth > std::numeric_limits<uint32_t>::max() ||
       measured_unix_s > uint64_t{std::numeric_limits<int64_t>::max()}) {
     return false;
@@ -84,35 +65,6 @@ json ToJson(const DiskCeiling& ceiling) {
       {"depth", ceiling.depth},
       {"bytes_per_s", ceiling.bytes_per_s},
       {"measured_unix_s", static_cast<uint64_t>(std::max<int64_t>(ceiling.measured_unix_s, 0))}};
-}
-
-absl::Status WriteAll(int descriptor, const std::string& text, const std::string& path) {
-  size_t written_bytes = 0;
-  while (written_bytes < text.size()) {
-    const ssize_t count =
-        write(descriptor, text.data() + written_bytes, text.size() - written_bytes);
-    if (count < 0 && errno == EINTR) continue;
-    if (count < 0) {
-      return absl::ErrnoToStatus(errno, absl::StrCat("cannot write ", path, ": wanted ",
-                                                     text.size(), " bytes, got ", written_bytes));
-    }
-    written_bytes += static_cast<size_t>(count);
-  }
-  if (fsync(descriptor) != 0) return absl::ErrnoToStatus(errno, absl::StrCat("cannot sync ", path));
-  return absl::OkStatus();
-}
-
-absl::Status ReplaceFile(const std::string& path, const std::string& text) {
-  const std::string beside = absl::StrCat(path, ".", getpid(), ".new");
-  const int descriptor = open(beside.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
-  if (descriptor < 0) return absl::ErrnoToStatus(errno, absl::StrCat("cannot create ", beside));
-  absl::Status status = WriteAll(descriptor, text, beside);
-  close(descriptor);
-  if (status.ok() && rename(beside.c_str(), path.c_str()) != 0) {
-    status = absl::ErrnoToStatus(errno, absl::StrCat("cannot replace ", path));
-  }
-  if (!status.ok()) unlink(beside.c_str());
-  return status;
 }
 
 std::string FirstLine(const std::string& path) {
@@ -161,7 +113,7 @@ SavedCeilings ParseCeilings(const std::string& text, const std::string& path) {
                             : json(json::value_t::discarded);
   bool is_good = document.is_object();
   uint64_t version = 0;
-  is_good = is_good && Get(document, "version", &version) && version == kVersion;
+  is_good = is_good && GetMember(document, "version", &version) && version == kVersion;
   const auto disks = is_good ? document.find("disks") : document.end();
   is_good = is_good && disks != document.end() && disks->is_array();
   if (is_good) {
