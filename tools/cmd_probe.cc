@@ -15,6 +15,7 @@
 #include "io/base.h"
 #include "io/file.h"
 #include "io/reader.h"
+#include "tools/cmd_probe_all.h"
 #include "tools/cmd_probe_cpu.h"
 #include "tools/cmd_probe_gpu.h"
 #include "tools/cmd_probe_memory.h"
@@ -22,6 +23,7 @@
 #include "tools/exit_codes.h"
 #include "tools/interrupt.h"
 #include "tools/output_file.h"
+#include "tools/probe_parts.h"
 #include "tools/progress.h"
 
 namespace weir {
@@ -29,7 +31,6 @@ namespace {
 
 constexpr double kGb = 1e9;
 constexpr double kMaxCellSeconds = 3600;
-constexpr int kMaxRounds = 1000;
 
 // uring where it works; threads always: the fallback must be known, too.
 std::vector<std::string> ReadersHere(std::string* note) {
@@ -67,13 +68,13 @@ absl::StatusOr<std::vector<DiskSweepCell>> MeasureWithProgress(const File& file,
       });
   line.Finish();
   if (cells.ok()) return cells;
-  if (absl::IsCancelled(cells.status())) return WithExitCode(InterruptExitCode(), cells.status());
   const bool is_option = absl::IsInvalidArgument(cells.status());
-  return WithExitCode(is_option ? ExitCode::kUsage : ExitCode::kIo, cells.status());
+  return WithProbeExitCode(is_option ? ExitCode::kUsage : ExitCode::kIo, cells.status());
 }
 
-// Saves the best of the sweep; the sentences to print.
-std::string Keep(const std::vector<DiskCeiling>& best, bool save) {
+}  // namespace
+
+std::string KeepCeilings(const std::vector<DiskCeiling>& best, bool save) {
   const std::string path = save ? CeilingsPath() : "";
   std::string text;
   for (const DiskCeiling& ceiling : best) {
@@ -87,8 +88,6 @@ std::string Keep(const std::vector<DiskCeiling>& best, bool save) {
   }
   return text;
 }
-
-}  // namespace
 
 absl::StatusOr<DiskSweepOptions> MakeSweep(const ProbeDiskOptions& options) {
   DiskSweepOptions sweep;
@@ -108,14 +107,7 @@ absl::StatusOr<DiskSweepOptions> MakeSweep(const ProbeDiskOptions& options) {
     WEIR_ASSIGN_OR_RETURN(const uint64_t bytes, ParseBytes(block));
     sweep.block_bytes.push_back(bytes);
   }
-  if (!(options.seconds > 0 && options.seconds <= kMaxCellSeconds)) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("--seconds ", options.seconds, " is not possible: above 0, at most 3600"));
-  }
-  if (options.rounds < 1 || options.rounds > kMaxRounds) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("--rounds ", options.rounds, " is not possible: 1 to 1000"));
-  }
+  WEIR_RETURN_IF_ERROR(CheckProbeTimes(options.seconds, kMaxCellSeconds, options.rounds));
   sweep.cell_ns = static_cast<int64_t>(std::ceil(options.seconds * 1e9));
   sweep.rounds = options.rounds;
   sweep.footprint_bytes = RingBytes(0);
@@ -221,7 +213,7 @@ absl::Status RunProbeDisk(const ProbeDiskOptions& options) {
   const bool is_whole = options.blocks.empty() && options.depths.empty();
   std::string kept;
   if (!options.random) {
-    kept = Keep(BestReadings(*disk, *cells), options.save.value_or(is_whole));
+    kept = KeepCeilings(BestReadings(*disk, *cells), options.save.value_or(is_whole));
   }
   if (options.json != "-") {
     WEIR_RETURN_IF_ERROR(PrintText(SweepToText(**file, *disk, options.random, *cells) + kept));
@@ -231,10 +223,22 @@ absl::Status RunProbeDisk(const ProbeDiskOptions& options) {
 }
 
 void AddProbeCommand(CLI::App& app, int* exit_code) {
+  CLI::App* const probe = app.add_subcommand(
+      "probe", "Measure what this machine's links deliver; without more: what was saved of `all`");
+  probe->require_subcommand(0, 1);
+  AddProbeAllCommand(*probe, exit_code);
+  AddProbeDiskCommand(*probe, exit_code);
+  AddProbeCpuCommand(*probe, exit_code);
+  AddProbeMemoryCommand(*probe, exit_code);
+  AddProbeGpuCommand(*probe, exit_code);
+  probe->callback([probe, exit_code] {
+    if (probe->get_subcommands().empty()) *exit_code = ReportStatus(ShowSavedProfile());
+  });
+}
+
+void AddProbeDiskCommand(CLI::App& probe, int* exit_code) {
   const auto options = std::make_shared<ProbeDiskOptions>();
-  CLI::App* const probe = app.add_subcommand("probe", "Measure what this machine's links deliver");
-  probe->require_subcommand(1);
-  CLI::App* const disk = probe->add_subcommand(
+  CLI::App* const disk = probe.add_subcommand(
       "disk", "Read a file in place by block size, depth and reader; nothing is written to it");
   disk->add_option("file", options->file, "The file to read; larger than the disk's own cache")
       ->required();
@@ -258,9 +262,6 @@ void AddProbeCommand(CLI::App& app, int* exit_code) {
       "Save what suits the disk for later runs (default: unless --block or --depth narrow "
       "the choice)");
   disk->callback([options, exit_code] { *exit_code = ReportStatus(RunProbeDisk(*options)); });
-  AddProbeCpuCommand(*probe, exit_code);
-  AddProbeMemoryCommand(*probe, exit_code);
-  AddProbeGpuCommand(*probe, exit_code);
 }
 
 }  // namespace weir

@@ -1,4 +1,5 @@
-// `weir probe disk FILE`: how fast this file can be read, by block size, depth and reader.
+// `weir probe`, and `weir probe disk FILE`: how fast this file can be read, by block size, depth
+// and reader.
 #ifndef WEIR_TOOLS_CMD_PROBE_H_
 #define WEIR_TOOLS_CMD_PROBE_H_
 
@@ -48,10 +49,17 @@ std::string SweepToText(const File& file, const DiskIdentity& disk, bool is_rand
 std::vector<DiskCeiling> BestReadings(const DiskIdentity& disk,
                                       const std::vector<DiskSweepCell>& cells);
 
+// Saves them for runs if `save`; sentences to print, one a line.
+std::string KeepCeilings(const std::vector<DiskCeiling>& best, bool save);
+
 // Runs the command; the status carries its exit code.
 absl::Status RunProbeDisk(const ProbeDiskOptions& options);
 
-// Adds the subcommand; when it is chosen, `*exit_code` becomes the process's exit code.
+// Adds `disk` to `weir probe`; when it is chosen, `*exit_code` becomes the process's exit code.
+void AddProbeDiskCommand(CLI::App& probe, int* exit_code);
+
+// Adds the command with all of its subcommands; when it is chosen, `*exit_code` becomes the
+// process's exit code.
 void AddProbeCommand(CLI::App& app, int* exit_code);
 
 }  // namespace weir

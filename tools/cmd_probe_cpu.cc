@@ -12,8 +12,11 @@
 #include "io/base.h"
 #include "kernels/isa.h"
 #include "tools/exit_codes.h"
+#include "tools/hierarchy_claims.h"
+#include "tools/hierarchy_rows.h"
 #include "tools/interrupt.h"
 #include "tools/output_file.h"
+#include "tools/probe_parts.h"
 #include "tools/progress.h"
 
 namespace weir {
@@ -21,15 +24,8 @@ namespace {
 
 constexpr double kGb = 1e9;
 constexpr double kMaxSeconds = 60;
-constexpr int kMaxRounds = 1000;
+constexpr double kHierarchyShare = 0.9;  // of the time; the rest is for arithmetic
 constexpr const char* kPassNames[kMemoryPasses] = {"read", "write", "copy"};
-
-const MemoryLevel* Find(const CpuHierarchy& hierarchy, const std::string& name) {
-  for (const MemoryLevel& level : hierarchy.levels) {
-    if (level.plan.name == name) return &level;
-  }
-  return nullptr;
-}
 
 double TimesFirst(const CpuHierarchy& hierarchy, const MemoryLevel& level) {
   return level.latency_cycles / hierarchy.levels.front().latency_cycles;
@@ -38,9 +34,7 @@ double TimesFirst(const CpuHierarchy& hierarchy, const MemoryLevel& level) {
 nlohmann::json RatesToJson(const std::array<RateSpread, kMemoryPasses>& rates) {
   nlohmann::json json;
   for (int pass = 0; pass < kMemoryPasses; ++pass) {
-    json[kPassNames[pass]] = {{"gb_per_s", rates[pass].median_bytes_per_s / kGb},
-                              {"low_gb_per_s", rates[pass].low_bytes_per_s / kGb},
-                              {"high_gb_per_s", rates[pass].high_bytes_per_s / kGb}};
+    json[kPassNames[pass]] = WithRate(nlohmann::json::object(), rates[pass]);
   }
   return json;
 }
@@ -103,7 +97,7 @@ std::string StepsToText(const CpuHierarchy& hierarchy) {
 }
 
 // Peaks are the best of the rounds.
-absl::Status MeasurePeaks(int rounds, CpuProbe* probe) {
+absl::Status MeasurePeaks(int rounds, const HierarchyProgress& progress, CpuProbe* probe) {
   struct Cell {
     Arithmetic arithmetic;
     uint32_t threads;
@@ -116,8 +110,8 @@ absl::Status MeasurePeaks(int rounds, CpuProbe* probe) {
                         {Arithmetic::kFloats, all, &probe->float_ops_all_cores}};
   for (int round = 0; round < rounds; ++round) {
     for (const Cell& cell : cells) {
-      if (Interrupted()) {
-        return WithExitCode(InterruptExitCode(), absl::CancelledError("interrupted"));
+      if (!progress(kHierarchyShare + (1 - kHierarchyShare) * round / rounds)) {
+        return absl::CancelledError("interrupted");
       }
       WEIR_ASSIGN_OR_RETURN(const double rate, ProbeArithmetic(cell.arithmetic, cell.threads, ""));
       *cell.best = std::max(*cell.best, rate);
@@ -126,75 +120,29 @@ absl::Status MeasurePeaks(int rounds, CpuProbe* probe) {
   return absl::OkStatus();
 }
 
-absl::StatusOr<CpuProbe> Measure(const HierarchyProbeOptions& options) {
-  CatchInterrupts();
-  ProgressLine line("probing");
-  absl::StatusOr<CpuHierarchy> hierarchy = ProbeHierarchy(options, [&](double share) {
-    line.Update(share, 0);
-    return !Interrupted();
-  });
-  line.Finish();
-  if (absl::IsCancelled(hierarchy.status())) {
-    return WithExitCode(InterruptExitCode(), hierarchy.status());
-  }
-  if (!hierarchy.ok()) return WithExitCode(ExitCode::kBudget, hierarchy.status());
+}  // namespace
+
+absl::StatusOr<CpuProbe> MeasureCpu(const HierarchyProbeOptions& options,
+                                    const HierarchyProgress& progress) {
   CpuProbe probe;
-  probe.hierarchy = *std::move(hierarchy);
+  WEIR_ASSIGN_OR_RETURN(probe.hierarchy, ProbeHierarchy(options, [&](double share) {
+                          return progress(kHierarchyShare * share);
+                        }));
   probe.isa = SelectedIsa();
-  WEIR_RETURN_IF_ERROR(MeasurePeaks(options.rounds, &probe));
+  WEIR_RETURN_IF_ERROR(MeasurePeaks(options.rounds, progress, &probe));
   return probe;
 }
 
-}  // namespace
-
 absl::StatusOr<HierarchyProbeOptions> MakeHierarchyProbe(const ProbeCpuOptions& options) {
   HierarchyProbeOptions made;
-  if (!(options.seconds > 0 && options.seconds <= kMaxSeconds)) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("--seconds ", options.seconds, " is not possible: above 0, at most 60"));
-  }
-  if (options.rounds < 1 || options.rounds > kMaxRounds) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("--rounds ", options.rounds, " is not possible: 1 to 1000"));
-  }
+  WEIR_RETURN_IF_ERROR(CheckProbeTimes(options.seconds, kMaxSeconds, options.rounds));
   made.cell_ns = static_cast<int64_t>(std::ceil(options.seconds * 1e9));
   made.rounds = options.rounds;
   return made;
 }
 
 std::vector<Verdict> JudgeHierarchy(const CpuHierarchy& hierarchy) {
-  struct Said {
-    const char* level;
-    double low_cycles, high_cycles;
-    double times_l1;  // 0: nothing
-  };
-  constexpr Said kSaid[] = {
-      {"L1", 1, 4, 0}, {"L2", 10, 12, 10}, {"L3", 40, 75, 40}, {"DRAM", 200, 300, 200}};
-  std::vector<Verdict> verdicts;
-  for (const Said& said : kSaid) {
-    const MemoryLevel* const level = Find(hierarchy, said.level);
-    if (level == nullptr) continue;
-    const std::string name = said.level;
-    verdicts.push_back(Judge({name + " answers in", said.low_cycles, said.high_cycles, "cycles"},
-                             level->latency_cycles));
-    if (said.times_l1 == 0) continue;
-    verdicts.push_back(
-        Judge({name + " is slower than L1 by about", said.times_l1, said.times_l1, "x"},
-              TimesFirst(hierarchy, *level)));
-  }
-  for (size_t i = 0; i + 1 < hierarchy.levels.size(); ++i) {
-    const MemoryLevel& near = hierarchy.levels[i];
-    const MemoryLevel& far = hierarchy.levels[i + 1];
-    verdicts.push_back(Judge(
-        {absl::StrCat(far.plan.name, " after ", near.plan.name, ", as each level, is slower by"),
-         100, 100, "x"},
-        far.latency_cycles / near.latency_cycles));
-  }
-  if (const MemoryLevel* const dram = Find(hierarchy, "DRAM")) {
-    verdicts.push_back(
-        Judge({"DRAM delivers", 50, 100, "GB/s"}, dram->all_cores[0].median_bytes_per_s / kGb));
-  }
-  return verdicts;
+  return JudgeRows(CpuRows(hierarchy));
 }
 
 nlohmann::json CpuProbeToJson(const CpuProbe& probe) {
@@ -204,15 +152,6 @@ nlohmann::json CpuProbeToJson(const CpuProbe& probe) {
   nlohmann::json curve = nlohmann::json::array();
   for (const LatencyPoint& point : hierarchy.curve) {
     curve.push_back({{"bytes", point.bytes}, {"ns", point.ns}, {"cycles", point.cycles}});
-  }
-  nlohmann::json claims = nlohmann::json::array();
-  for (const Verdict& verdict : JudgeHierarchy(hierarchy)) {
-    claims.push_back({{"what", verdict.claim.what},
-                      {"low", verdict.claim.low},
-                      {"high", verdict.claim.high},
-                      {"unit", verdict.claim.unit},
-                      {"measured", verdict.measured},
-                      {"verdict", VerdictText(verdict)}});
   }
   const auto peak = [](double one, double all) {
     return nlohmann::json{{"one_core", one / kGb}, {"all_cores", all / kGb}};
@@ -225,7 +164,15 @@ nlohmann::json CpuProbeToJson(const CpuProbe& probe) {
           {"peak",
            {{"byte_gop_per_s", peak(probe.byte_ops_one_core, probe.byte_ops_all_cores)},
             {"float_gop_per_s", peak(probe.float_ops_one_core, probe.float_ops_all_cores)}}},
-          {"claims", std::move(claims)}};
+          {"claims", VerdictsToJson(JudgeHierarchy(hierarchy))}};
+}
+
+std::string PeaksToText(const CpuProbe& probe) {
+  return absl::StrFormat(
+      "peak of arithmetic, 10^9 operations a second: products of bytes %.0f (all cores %.0f), of "
+      "floats %.0f (%.0f)\n",
+      probe.byte_ops_one_core / kGb, probe.byte_ops_all_cores / kGb, probe.float_ops_one_core / kGb,
+      probe.float_ops_all_cores / kGb);
 }
 
 std::string CpuProbeToText(const CpuProbe& probe) {
@@ -233,12 +180,7 @@ std::string CpuProbeToText(const CpuProbe& probe) {
   std::string text = absl::StrFormat("CPU: %d cores, %.2f GHz by counting additions, %s\n\n",
                                      hierarchy.threads, hierarchy.clock_hz / kGb, probe.isa);
   absl::StrAppend(&text, LevelsToText(hierarchy), StepsToText(hierarchy));
-  absl::StrAppendFormat(
-      &text,
-      "peak of arithmetic, 10^9 operations a second: products of bytes %.0f (all cores %.0f), of "
-      "floats %.0f (%.0f)\n\n",
-      probe.byte_ops_one_core / kGb, probe.byte_ops_all_cores / kGb, probe.float_ops_one_core / kGb,
-      probe.float_ops_all_cores / kGb);
+  absl::StrAppend(&text, PeaksToText(probe), "\n");
   return text + VerdictsToText(JudgeHierarchy(hierarchy));
 }
 
@@ -247,7 +189,15 @@ absl::Status RunProbeCpu(const ProbeCpuOptions& options) {
   if (!made.ok()) return WithExitCode(ExitCode::kUsage, made.status());
   absl::StatusOr<OutputFile> json = OutputFile::Open(options.json);
   if (!json.ok()) return WithExitCode(ExitCode::kOutput, json.status());
-  WEIR_ASSIGN_OR_RETURN(const CpuProbe probe, Measure(*made));
+  CatchInterrupts();
+  ProgressLine line("probing");
+  const absl::StatusOr<CpuProbe> measured = MeasureCpu(*made, [&](double share) {
+    line.Update(share, 0);
+    return !Interrupted();
+  });
+  line.Finish();
+  if (!measured.ok()) return WithProbeExitCode(ExitCode::kBudget, measured.status());
+  const CpuProbe& probe = *measured;
   if (options.json != "-") {
     absl::StatusOr<OutputFile> text = OutputFile::Open("-");
     if (!text.ok()) return WithExitCode(ExitCode::kOutput, text.status());

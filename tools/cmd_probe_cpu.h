@@ -33,6 +33,10 @@ struct CpuProbe {
 // InvalidArgument names the option.
 absl::StatusOr<HierarchyProbeOptions> MakeHierarchyProbe(const ProbeCpuOptions& options);
 
+// Errors as ProbeHierarchy, without exit codes; Cancelled when `progress` says so.
+absl::StatusOr<CpuProbe> MeasureCpu(const HierarchyProbeOptions& options,
+                                    const HierarchyProgress& progress);
+
 // What is said of latencies, in cycles and beside L1's, and of DRAM's rate.
 std::vector<Verdict> JudgeHierarchy(const CpuHierarchy& hierarchy);
 
@@ -44,9 +48,11 @@ std::vector<Verdict> JudgeHierarchy(const CpuHierarchy& hierarchy);
 //                   {"gb_per_s", "low_gb_per_s", "high_gb_per_s"}}}],
 //    "latency_curve": [{"bytes", "ns", "cycles"}],
 //    "peak": {"byte_gop_per_s", "float_gop_per_s": {"one_core", "all_cores"}},
-//    "claims": [{"what", "low", "high", "unit", "measured", "verdict"}]}
+//    "claims": as VerdictsToJson writes them}
 // capacity_bytes and step_bytes are null where there is none (DRAM; no step).
 nlohmann::json CpuProbeToJson(const CpuProbe& probe);
+// One line.
+std::string PeaksToText(const CpuProbe& probe);
 // The same as tables of lines.
 std::string CpuProbeToText(const CpuProbe& probe);
 

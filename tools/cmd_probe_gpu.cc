@@ -14,6 +14,7 @@
 #include "tools/exit_codes.h"
 #include "tools/interrupt.h"
 #include "tools/output_file.h"
+#include "tools/probe_parts.h"
 #include "tools/progress.h"
 
 namespace weir {
@@ -21,7 +22,6 @@ namespace {
 
 constexpr double kGb = 1e9;
 constexpr double kMaxSeconds = 3600;
-constexpr int kMaxRounds = 1000;
 constexpr uint64_t kMostCopyBytes = 4 * kGiB;
 constexpr uint64_t kMostPinBytes = 1 * kGiB;
 
@@ -52,35 +52,29 @@ absl::StatusOr<std::unique_ptr<Device>> Open(const DeviceFlags& flags,
   return device;
 }
 
-nlohmann::json WithRate(nlohmann::json fields, const RateSpread& rate) {
-  fields["gb_per_s"] = rate.median_bytes_per_s / kGb;
-  fields["low_gb_per_s"] = rate.low_bytes_per_s / kGb;
-  fields["high_gb_per_s"] = rate.high_bytes_per_s / kGb;
-  return fields;
-}
-
 std::string RateText(const RateSpread& rate) {
   return absl::StrFormat("%8.2f  (%.2f to %.2f)", rate.median_bytes_per_s / kGb,
                          rate.low_bytes_per_s / kGb, rate.high_bytes_per_s / kGb);
 }
 
-absl::StatusOr<DeviceProbeResult> MeasureWithProgress(Device& device,
-                                                      const DeviceProbeOptions& options) {
-  ProgressLine line("probing");
-  absl::StatusOr<DeviceProbeResult> result = ProbeDevice(device, options, [&](double share) {
-    line.Update(share, 0);
-    return !Interrupted();
-  });
-  line.Finish();
-  if (result.ok()) return result;
-  if (absl::IsCancelled(result.status())) {
-    return WithExitCode(InterruptExitCode(), result.status());
-  }
-  const bool is_memory = absl::IsResourceExhausted(result.status());
-  return WithExitCode(is_memory ? ExitCode::kBudget : ExitCode::kDevice, result.status());
-}
-
 }  // namespace
+
+absl::StatusOr<GpuProbe> MeasureGpu(const DeviceFlags& flags, const DeviceProbeOptions& options,
+                                    const DeviceProbeProgress& progress) {
+  WEIR_ASSIGN_OR_RETURN(const std::unique_ptr<Device> device, Open(flags, options));
+  GpuProbe probe;
+  probe.options = options;
+  probe.device = device->name();
+  probe.is_emulated = device->kind() == DeviceKind::kEmulated;
+  probe.memory = device->memory();
+  absl::StatusOr<DeviceProbeResult> result = ProbeDevice(*device, options, progress);
+  if (!result.ok()) {
+    const bool is_memory = absl::IsResourceExhausted(result.status());
+    return WithProbeExitCode(is_memory ? ExitCode::kBudget : ExitCode::kDevice, result.status());
+  }
+  probe.result = *std::move(result);
+  return probe;
+}
 
 absl::StatusOr<DeviceProbeOptions> MakeDeviceProbe(const ProbeGpuOptions& options) {
   DeviceProbeOptions probe;
@@ -90,14 +84,7 @@ absl::StatusOr<DeviceProbeOptions> MakeDeviceProbe(const ProbeGpuOptions& option
     return absl::InvalidArgumentError(
         absl::StrCat("--max-copy ", options.max_copy, " is not possible: 64KiB to 4GiB"));
   }
-  if (!(options.seconds > 0 && options.seconds <= kMaxSeconds)) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("--seconds ", options.seconds, " is not possible: above 0, at most 3600"));
-  }
-  if (options.rounds < 1 || options.rounds > kMaxRounds) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("--rounds ", options.rounds, " is not possible: 1 to 1000"));
-  }
+  WEIR_RETURN_IF_ERROR(CheckProbeTimes(options.seconds, kMaxSeconds, options.rounds));
   const auto is_larger = [&](uint64_t bytes) { return bytes > *most; };
   std::erase_if(probe.copy_bytes, is_larger);
   std::erase_if(probe.pageable_bytes, is_larger);
@@ -179,17 +166,18 @@ std::string GpuProbeToText(const GpuProbe& probe) {
 }
 
 absl::Status RunProbeGpu(const ProbeGpuOptions& options) {
-  GpuProbe probe;
-  absl::StatusOr<DeviceProbeOptions> made = MakeDeviceProbe(options);
+  const absl::StatusOr<DeviceProbeOptions> made = MakeDeviceProbe(options);
   if (!made.ok()) return WithExitCode(ExitCode::kUsage, made.status());
-  probe.options = *std::move(made);
   absl::StatusOr<OutputFile> json = OutputFile::Open(options.json);
   if (!json.ok()) return WithExitCode(ExitCode::kOutput, json.status());
-  WEIR_ASSIGN_OR_RETURN(const std::unique_ptr<Device> device, Open(options.device, probe.options));
-  probe.device = device->name();
-  probe.is_emulated = device->kind() == DeviceKind::kEmulated;
-  probe.memory = device->memory();
-  WEIR_ASSIGN_OR_RETURN(probe.result, MeasureWithProgress(*device, probe.options));
+  ProgressLine line("probing");
+  const absl::StatusOr<GpuProbe> measured = MeasureGpu(options.device, *made, [&](double share) {
+    line.Update(share, 0);
+    return !Interrupted();
+  });
+  line.Finish();
+  if (!measured.ok()) return measured.status();
+  const GpuProbe& probe = *measured;
   if (options.json != "-") {
     absl::StatusOr<OutputFile> table = OutputFile::Open("-");
     if (!table.ok()) return WithExitCode(ExitCode::kOutput, table.status());

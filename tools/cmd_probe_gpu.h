@@ -37,6 +37,10 @@ struct GpuProbe {
   DeviceProbeResult result;
 };
 
+// Makes the device and measures. The status carries its exit code, Cancelled included.
+absl::StatusOr<GpuProbe> MeasureGpu(const DeviceFlags& flags, const DeviceProbeOptions& options,
+                                    const DeviceProbeProgress& progress);
+
 // What --json writes:
 //   {"device", "emulated", "memory": {"total_bytes", "free_bytes"},
 //    "hbm_read": null or {"launch_us", RATE}; "launch_us": from one idle kernel to the next

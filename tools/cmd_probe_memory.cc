@@ -15,26 +15,26 @@
 #include "tools/exit_codes.h"
 #include "tools/interrupt.h"
 #include "tools/output_file.h"
+#include "tools/probe_parts.h"
 
 namespace weir {
 namespace {
 
 constexpr double kGb = 1e9;
 constexpr double kMaxSeconds = 3600;
-constexpr int kMaxRounds = 1000;
 constexpr uint32_t kMaxThreads = 1024;
 constexpr uint64_t kAlignmentBytes = 64;
 
-// Fills probe->read. The status carries its exit code.
-absl::Status Measure(MemoryProbe* probe) {
+}  // namespace
+
+absl::Status MeasureMemory(const std::function<bool(double)>& progress, MemoryProbe* probe) {
   const auto memory = MapHostMemory(probe->bytes, kAlignmentBytes);
-  if (!memory.ok()) return WithExitCode(ExitCode::kBudget, memory.status());
+  if (!memory.ok()) return memory.status();
   TouchZeroPages((*memory)->data(), probe->bytes);
-  CatchInterrupts();
   std::vector<double> rates;
   for (int round = 0; round < probe->rounds; ++round) {
-    if (Interrupted()) {
-      return WithExitCode(InterruptExitCode(), absl::CancelledError("interrupted"));
+    if (!progress(static_cast<double>(round) / probe->rounds)) {
+      return absl::CancelledError("interrupted");
     }
     WEIR_ASSIGN_OR_RETURN(
         const MemoryProbeResult result,
@@ -44,8 +44,6 @@ absl::Status Measure(MemoryProbe* probe) {
   probe->read = SpreadOfRates(std::move(rates));
   return absl::OkStatus();
 }
-
-}  // namespace
 
 uint64_t LeastProbeBytes(uint64_t last_level_cache_bytes) {
   return std::max<uint64_t>(1 * kGiB, 4 * last_level_cache_bytes);
@@ -73,14 +71,7 @@ absl::StatusOr<MemoryProbe> MakeMemoryProbe(const ProbeMemoryOptions& options,
     return absl::InvalidArgumentError(
         absl::StrCat("--threads ", options.threads, " is not possible: at most ", kMaxThreads));
   }
-  if (!(options.seconds > 0 && options.seconds <= kMaxSeconds)) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("--seconds ", options.seconds, " is not possible: above 0, at most 3600"));
-  }
-  if (options.rounds < 1 || options.rounds > kMaxRounds) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("--rounds ", options.rounds, " is not possible: 1 to 1000"));
-  }
+  WEIR_RETURN_IF_ERROR(CheckProbeTimes(options.seconds, kMaxSeconds, options.rounds));
   probe.threads =
       options.threads > 0 ? options.threads : std::max(1u, std::thread::hardware_concurrency());
   probe.round_ns = std::max<int64_t>(1, static_cast<int64_t>(options.seconds * 1e9));
@@ -92,10 +83,7 @@ nlohmann::json MemoryProbeToJson(const MemoryProbe& probe) {
   return {{"threads", probe.threads},
           {"bytes", probe.bytes},
           {"last_level_cache_bytes", probe.last_level_cache_bytes},
-          {"read",
-           {{"gb_per_s", probe.read.median_bytes_per_s / kGb},
-            {"low_gb_per_s", probe.read.low_bytes_per_s / kGb},
-            {"high_gb_per_s", probe.read.high_bytes_per_s / kGb}}}};
+          {"read", WithRate(nlohmann::json::object(), probe.read)}};
 }
 
 std::string MemoryProbeToText(const MemoryProbe& probe) {
@@ -114,7 +102,9 @@ absl::Status RunProbeMemory(const ProbeMemoryOptions& options) {
   if (!probe.ok()) return WithExitCode(ExitCode::kUsage, probe.status());
   absl::StatusOr<OutputFile> json = OutputFile::Open(options.json);
   if (!json.ok()) return WithExitCode(ExitCode::kOutput, json.status());
-  WEIR_RETURN_IF_ERROR(Measure(&*probe));
+  CatchInterrupts();
+  const absl::Status measured = MeasureMemory([](double) { return !Interrupted(); }, &*probe);
+  if (!measured.ok()) return WithProbeExitCode(ExitCode::kBudget, measured);
   if (options.json != "-") {
     absl::StatusOr<OutputFile> line = OutputFile::Open("-");
     if (!line.ok()) return WithExitCode(ExitCode::kOutput, line.status());

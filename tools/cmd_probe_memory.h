@@ -3,6 +3,7 @@
 #define WEIR_TOOLS_CMD_PROBE_MEMORY_H_
 
 #include <cstdint>
+#include <functional>
 #include <string>
 
 #include "absl/status/status.h"
@@ -38,6 +39,10 @@ uint64_t LeastProbeBytes(uint64_t last_level_cache_bytes);
 // for a cache's rate would be taken for memory's.
 absl::StatusOr<MemoryProbe> MakeMemoryProbe(const ProbeMemoryOptions& options,
                                             uint64_t last_level_cache_bytes);
+
+// Fills probe->read. `progress` gets the share that is done; false ends it (Cancelled).
+// ResourceExhausted when the memory cannot be had. Without exit codes.
+absl::Status MeasureMemory(const std::function<bool(double)>& progress, MemoryProbe* probe);
 
 // What --json writes:
 //   {"threads", "bytes", "last_level_cache_bytes",

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <limits>
 #include <string>
 
 namespace weir {
@@ -20,6 +21,27 @@ TEST(Claims, HoldWithinTheirRangeAndAQuarterBeyond) {
   EXPECT_EQ(Judge(claim, 11).factor, 1);
   EXPECT_EQ(ClaimText(claim), "10 to 12 cycles");
   EXPECT_EQ(ClaimText({"", 100, 100, "x"}), "100 x");
+}
+
+TEST(Claims, AndMoreHasNoUpperEnd) {
+  const Claim claim = {"disk answers in", 100'000, std::numeric_limits<double>::infinity(),
+                       "cycles"};
+  EXPECT_EQ(VerdictText(Judge(claim, 1e9)), "holds");
+  EXPECT_EQ(VerdictText(Judge(claim, 80'000)), "holds");
+  EXPECT_EQ(VerdictText(Judge(claim, 50'000)), "2 times less");
+  EXPECT_EQ(ClaimText(claim), "100000 cycles and more");
+}
+
+TEST(Claims, WhatWasNotMeasuredIsNotJudged) {
+  const Verdict verdict = NotMeasured({"that", 1, 4, "x"}, "no GPU");
+  EXPECT_EQ(VerdictText(verdict), "not measured");
+  EXPECT_THAT(VerdictsToText({verdict}), HasSubstr("1 to 4 x"));
+  const nlohmann::json json = VerdictsToJson({verdict, Judge({"this", 1, 4, "x"}, 2)});
+  EXPECT_TRUE(json[0]["measured"].is_null());
+  EXPECT_EQ(json[0]["missing"], "no GPU");
+  EXPECT_EQ(json[1]["measured"], 2);
+  EXPECT_EQ(json[1]["high"], 4);
+  EXPECT_TRUE(json[1]["missing"].is_null());
 }
 
 TEST(Claims, TableHasALineForEach) {
