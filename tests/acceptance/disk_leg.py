@@ -19,7 +19,6 @@ Prints one table and the verdicts; exit code 1 when one of them is a failure.
 """
 
 import argparse
-import contextlib
 import dataclasses
 import pathlib
 import statistics
@@ -34,9 +33,6 @@ from measure import (MARGIN_BYTES, MIB, MeasureError, RunFailed, column, default
 
 PILOT_TOKENS = 4
 MIN_TOKENS, MAX_TOKENS = 4, 256
-HUGE_PAGE_BYTES = 2 * MIB
-HUGE_PAGES = pathlib.Path("/proc/sys/vm/nr_hugepages")
-HUGE_OPTION = "--iomem=mmaphuge"
 
 
 @dataclasses.dataclass
@@ -48,22 +44,8 @@ class Arm:
     share: int | None = None  # of the weights, for a bench
 
 
-@contextlib.contextmanager
-def huge_pages(setting):
-    """Room for fio's buffers in huge pages; what was there before comes back."""
-    before = HUGE_PAGES.read_text()
-    needed = setting.block_bytes * setting.depth // HUGE_PAGE_BYTES + 8
-    try:
-        HUGE_PAGES.write_text(str(int(before) + needed))
-        yield
-    finally:
-        HUGE_PAGES.write_text(before)
-
-
 def run_fio(model, setting, seconds):
-    room = huge_pages(setting) if HUGE_OPTION in setting.options else contextlib.nullcontext()
-    with room:
-        return fio.run(model, setting, fio.for_seconds(seconds))
+    return fio.run(model, setting, fio.for_seconds(seconds))
 
 
 def run_probe(options, model, setting):
@@ -125,7 +107,7 @@ def fio_settings(options, model, engine):
           flush=True)
     arms = {"fio": engine, "fio best": best}
     if options.huge_pages:
-        huge = dataclasses.replace(engine, options=(HUGE_OPTION,))
+        huge = dataclasses.replace(engine, options=(fio.HUGE_OPTION,))
         try:
             run_fio(model, huge, 1)
             arms["fio huge"] = huge

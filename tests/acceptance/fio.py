@@ -1,12 +1,20 @@
-"""Sequential O_DIRECT reads of a file by fio, the figure that others would measure."""
+"""O_DIRECT reads of a file by fio, the figure that others would measure."""
 
+import contextlib
 import dataclasses
+import json
 import os
+import pathlib
 import resource
 import subprocess
-import json
 
 import measure
+
+HUGE_PAGE_BYTES = 2 << 20
+HUGE_PAGES = pathlib.Path("/proc/sys/vm/nr_hugepages")
+HUGE_OPTION = "--iomem=mmaphuge"  # buffers in huge pages, as weir's are
+# Small reads anywhere, a block again and again if it comes so; fio takes the last --rw.
+RANDOM_OPTIONS = ("--rw=randread", "--norandommap")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,6 +43,18 @@ def one_block(setting):
     return (f"--io_size={setting.block_bytes}",)
 
 
+@contextlib.contextmanager
+def huge_pages(setting):
+    """Room for fio's buffers in huge pages; what was there before comes back. Needs root."""
+    before = HUGE_PAGES.read_text()
+    needed = setting.block_bytes * setting.depth // HUGE_PAGE_BYTES + 8
+    try:
+        HUGE_PAGES.write_text(str(int(before) + needed))
+        yield
+    finally:
+        HUGE_PAGES.write_text(before)
+
+
 def command(path, setting, length):
     return [measure.find_program("fio", "fio"), "--name=read", f"--filename={path}", "--readonly",
             "--rw=read", "--direct=1", "--thread", f"--ioengine={setting.engine}",
@@ -57,8 +77,10 @@ def parse(text):
 def run(path, setting, length):
     """parse()'s and "cpu_s", user and system time of all of fio's threads. Raises RunFailed."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    done = subprocess.run(command(path, setting, length), check=False, capture_output=True,
-                          text=True, stdin=subprocess.DEVNULL)
+    room = huge_pages(setting) if HUGE_OPTION in setting.options else contextlib.nullcontext()
+    with room:
+        done = subprocess.run(command(path, setting, length), check=False, capture_output=True,
+                              text=True, stdin=subprocess.DEVNULL)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     try:
         result = parse(done.stdout)

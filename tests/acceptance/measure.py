@@ -139,10 +139,12 @@ def greedy_run(weir, model, options, tokens, preexec=None):
                             *options], preexec=preexec)
 
 
-def probe_disk(weir, path, block_bytes, depth, seconds):
+def probe_disk(weir, path, block_bytes, depth, seconds, is_random=False):
     """`weir probe disk` with reads of one size and depth: its rate and the bytes it read."""
+    order = ["--random"] if is_random else []
     probed = weir_json(weir, ["probe", "disk", path, "--reader", "uring", "--block", block_bytes,
-                              "--depth", depth, "--seconds", seconds, "--rounds", 1])
+                              "--depth", depth, "--seconds", seconds, "--rounds", 1,
+                              *order])
     cell = probed["cells"][0]
     return {"gb_per_s": cell["gb_per_s"], "bytes": cell["read_bytes"],
             "kernel_bytes": cell["kernel_read_bytes"]}
