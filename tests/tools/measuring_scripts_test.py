@@ -16,6 +16,7 @@ import cgroup  # noqa: E402
 import disk_leg  # noqa: E402
 import fio  # noqa: E402
 import measure  # noqa: E402
+import probe_crosscheck  # noqa: E402
 import verdicts  # noqa: E402
 
 
@@ -68,6 +69,42 @@ class MeasureTest(unittest.TestCase):
         self.assertEqual(raised.exception.code, 7)
         with self.assertRaisesRegex(measure.MeasureError, "--weir"):
             measure.run_json(["/nonexistent/weir"], "/nonexistent")
+
+
+class CrosscheckTest(unittest.TestCase):
+    def test_medians_within_the_tolerance(self):
+        for own, passed in (([10.4, 1, 99], True), ([10.6, 1, 99], False), ([9.4, 9.4], False)):
+            with self.subTest(own=own):
+                verdict = probe_crosscheck.ratio_verdict("disk", own, [10, 10], 0.05, "fio")
+                self.assertEqual(verdict.passed, passed, verdict.found)
+
+    def test_likwids_report(self):
+        self.assertEqual(probe_crosscheck.parse_likwid("Cycles: 7\nMByte/s:\t\t33872.50\n"),
+                         33.8725)
+        with self.assertRaisesRegex(ValueError, "no rate"):
+            probe_crosscheck.parse_likwid("Unknown test")
+
+    def test_steps_lie_near_the_sizes(self):
+        judged = probe_crosscheck.step_verdicts({"L1": (100, [40, 60, 90]), "L2": (1000, [2100]),
+                                                 "L3": (10000, [2600])})
+        self.assertEqual([verdict.passed for verdict in judged], [True, False, True])
+        self.assertFalse(probe_crosscheck.step_verdicts({"L1": (100, [0])})[0].passed)
+
+    def test_bytes_are_the_kernels(self):
+        good = {"bytes": 100, "kernel_bytes": 101, "device_bytes": 120}
+        for change, passed in (({}, True), ({"kernel_bytes": 50}, False),
+                               ({"device_bytes": 90}, False), ({"device_bytes": None}, True),
+                               ({"kernel_bytes": None}, None)):
+            with self.subTest(change=change):
+                self.assertIs(probe_crosscheck.kernel_verdict([{**good, **change}]).passed, passed)
+
+    def test_sizes_are_equal_or_named(self):
+        levels = {"L1": (32, [30])}
+        self.assertTrue(probe_crosscheck.size_verdict(levels, {"L1": 32, "L2": 5}).passed)
+        wrong = probe_crosscheck.size_verdict(levels, {"L1": 48})
+        self.assertFalse(wrong.passed)
+        self.assertIn("48", wrong.found)
+        self.assertIsNone(probe_crosscheck.size_verdict(levels, {}).passed)
 
 
 class FioTest(unittest.TestCase):
