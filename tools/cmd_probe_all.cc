@@ -61,7 +61,7 @@ std::string ProfilePath() {
 // One line of progress over parts of different lengths.
 class Parts {
  public:
-  explicit Parts(double total_s) : total_s_(total_s), line_("probing") {}
+  Parts(double total_s, bool is_quiet) : total_s_(total_s), is_quiet_(is_quiet), line_("probing") {}
 
   void Begin(double expected_s) {
     done_s_ += part_s_;
@@ -69,13 +69,14 @@ class Parts {
   }
   bool Tell(double share) {
     const double done_s = done_s_ + part_s_ * std::min(1.0, share);
-    line_.Update(std::min(1.0, done_s / total_s_), 0);
+    if (!is_quiet_) line_.Update(std::min(1.0, done_s / total_s_), 0);
     return !Interrupted();
   }
   void Finish() { line_.Finish(); }
 
  private:
   const double total_s_;
+  const bool is_quiet_;
   double done_s_ = 0, part_s_ = 0;
   ProgressLine line_;
 };
@@ -153,7 +154,7 @@ absl::Status ChooseGpu(const ProbeAllOptions& options, Inputs* inputs) {
 class Machine {
  public:
   Machine(const ProbeAllOptions& options, Inputs inputs)
-      : options_(options), inputs_(std::move(inputs)), parts_(TotalS()) {}
+      : options_(options), inputs_(std::move(inputs)), parts_(TotalS(), options.is_quiet) {}
 
   absl::StatusOr<MachineProbe> Run() {
     absl::Status status = Measure();
@@ -391,20 +392,29 @@ std::string DefaultProbeFile() {
   return largest;
 }
 
-absl::Status RunProbeAll(const ProbeAllOptions& options) {
+absl::StatusOr<MachineProbe> MeasureMachine(const ProbeAllOptions& options, bool* is_whole,
+                                            std::vector<DiskCeiling>* best) {
   Inputs inputs;
   absl::StatusOr<ProbeAllTimes> times = MakeProbeAllTimes(options);
   if (!times.ok()) return WithExitCode(ExitCode::kUsage, times.status());
   inputs.times = *std::move(times);
   WEIR_RETURN_IF_ERROR(OpenFile(options, &inputs));
   WEIR_RETURN_IF_ERROR(ChooseGpu(options, &inputs));
+  CatchInterrupts();
+  if (is_whole != nullptr) *is_whole = inputs.is_whole;
+  Machine machine(options, std::move(inputs));
+  WEIR_ASSIGN_OR_RETURN(MachineProbe probe, machine.Run());
+  if (best != nullptr) *best = machine.best();
+  return probe;
+}
+
+absl::Status RunProbeAll(const ProbeAllOptions& options) {
   absl::StatusOr<OutputFile> json = OutputFile::Open(options.json);
   if (!json.ok()) return WithExitCode(ExitCode::kOutput, json.status());
-  CatchInterrupts();
-  const bool is_whole = inputs.is_whole;
-  Machine machine(options, std::move(inputs));
-  WEIR_ASSIGN_OR_RETURN(const MachineProbe probe, machine.Run());
-  const std::string kept = Keep(probe, machine.best(), options, is_whole);
+  bool is_whole = false;
+  std::vector<DiskCeiling> best;
+  WEIR_ASSIGN_OR_RETURN(const MachineProbe probe, MeasureMachine(options, &is_whole, &best));
+  const std::string kept = Keep(probe, best, options, is_whole);
   if (options.json != "-") WEIR_RETURN_IF_ERROR(Print(MachineProbeToText(probe) + "\n" + kept));
   if (!json->is_open()) return absl::OkStatus();
   return WriteWhole(&*json, MachineProbeToJson(probe).dump(

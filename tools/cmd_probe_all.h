@@ -13,6 +13,7 @@
 #include "absl/status/statusor.h"
 #include "engine/hierarchy_probe.h"
 #include "engine/machine_profile.h"
+#include "engine/saved_ceilings.h"
 #include "nlohmann/json.hpp"
 #include "tools/cli_app.h"
 #include "tools/cmd_probe.h"
@@ -30,6 +31,7 @@ struct ProbeAllOptions {
   double seconds = 40;          // of measuring, about; setting up comes to it
   int rounds = 3;
   bool no_save = false;
+  bool is_quiet = false;  // no line of progress
 };
 
 // How the time is shared out.
@@ -64,6 +66,11 @@ struct MachineProbe {
 nlohmann::json MachineProbeToJson(const MachineProbe& probe);
 // The same as tables of lines.
 std::string MachineProbeToText(const MachineProbe& probe);
+
+// Measures without saving anything. `is_whole`, if not null: nothing of the machine was left out;
+// `best`, likewise: the reads that suit the disk. The status carries its exit code.
+absl::StatusOr<MachineProbe> MeasureMachine(const ProbeAllOptions& options, bool* is_whole,
+                                            std::vector<DiskCeiling>* best);
 
 // Runs the command; the status carries its exit code.
 absl::Status RunProbeAll(const ProbeAllOptions& options);

@@ -339,8 +339,8 @@ absl::Status CheckOptions(const WallOptions& options) {
   for (const std::string& part : options.extras.skipped) {
     const auto end = std::end(kWallExtraParts);
     if (std::find(std::begin(kWallExtraParts), end, part) == end) {
-      return refuse(absl::StrCat("--skip ", part, ": no part is called so; there are training, ",
-                                 "levers and precision"));
+      return refuse(absl::StrCat("--skip ", part, ": no part is called so; there are ",
+                                 "hierarchy, training, levers and precision"));
     }
   }
   return absl::OkStatus();
@@ -407,9 +407,10 @@ void AddWallCommand(CLI::App& app, int* exit_code) {
                    "context goes)")
       ->delimiter(',');
   wall->add_flag("--short", options->is_short,
-                 "one round and three passes; neither training, levers nor precision");
+                 "one round and three passes; none of the parts that --skip names");
   wall->add_option("--skip", options->extras.skipped,
-                   "parts to leave out: training (a step's traffic through a scratch file), levers "
+                   "parts to leave out: hierarchy (weir probe all), training (a step's traffic "
+                   "through a scratch file), levers "
                    "(attention, KV cache, recomputing), precision (the model in other formats, "
                    "written to scratch files)")
       ->delimiter(',');

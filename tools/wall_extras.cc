@@ -1,11 +1,16 @@
 #include "tools/wall_extras.h"
 
+#include <unistd.h>
+
 #include <algorithm>
+#include <cerrno>
 #include <cstdio>
+#include <cstring>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "io/base.h"
+#include "tools/cmd_probe_all.h"
 #include "tools/exit_codes.h"
 #include "tools/measure_levers.h"
 #include "tools/measure_training.h"
@@ -16,8 +21,10 @@ namespace {
 
 using Json = nlohmann::json;
 
+constexpr char kHierarchyKey[] = "hierarchy";
 constexpr char kTrainingKey[] = "training";
 constexpr char kLeversKey[] = "levers";
+constexpr double kHierarchyS = 25;
 constexpr double kGuessedTrainingS = 20;
 constexpr double kGuessedLeversS = 30;
 constexpr double kGuessedQuantizedBytesPerS = 0.15e9;
@@ -30,6 +37,16 @@ bool IsSkipped(const WallExtras& extras, const char* part) {
 
 Json SectionJson(std::string text, Json json) {
   return {{"text", std::move(text)}, {"json", std::move(json)}};
+}
+
+absl::StatusOr<Json> Hierarchy(const Model& model, const WallExtras& extras) {
+  ProbeAllOptions options;
+  options.file = model.path;
+  options.device = extras.base.device.device;
+  options.seconds = kHierarchyS;
+  options.is_quiet = true;
+  WEIR_ASSIGN_OR_RETURN(const MachineProbe probe, MeasureMachine(options, nullptr, nullptr));
+  return SectionJson(MachineProbeToText(probe), MachineProbeToJson(probe));
 }
 
 absl::StatusOr<Json> Training(const Model& model, const WallExtras& extras,
@@ -70,11 +87,21 @@ WallSection Section(const char* name, const Json& value) {
 
 absl::StatusOr<std::vector<WallStep>> ExtraSteps(const Model& model, const WallExtras& extras) {
   std::vector<WallStep> steps;
+  if (!IsSkipped(extras, "hierarchy")) {
+    steps.push_back({kHierarchyKey, kHierarchyKey, 1.5 * kHierarchyS,
+                     [&] { return Hierarchy(model, extras); }});
+  }
   if (!IsSkipped(extras, "levers")) {
     steps.push_back(
         {kLeversKey, kLeversKey, kGuessedLeversS, [&] { return Levers(model, extras); }});
   }
   if (IsSkipped(extras, "training") && IsSkipped(extras, "precision")) return steps;
+  if (!extras.scratch.empty() && ::access(extras.scratch.c_str(), W_OK | X_OK) != 0) {
+    return WithExitCode(
+        ExitCode::kUsage,
+        absl::FailedPreconditionError(absl::StrCat(
+            "--scratch ", extras.scratch, ": no files can be made there: ", std::strerror(errno))));
+  }
   const absl::StatusOr<std::string> folder = ChooseScratchFolder(extras.scratch, model);
   if (!folder.ok()) {
     if (!extras.scratch.empty()) return folder.status();
@@ -105,6 +132,9 @@ absl::StatusOr<std::vector<WallStep>> ExtraSteps(const Model& model, const WallE
 
 std::vector<WallSection> ExtraSections(const std::map<std::string, Json>& values) {
   std::vector<WallSection> sections;
+  if (const auto found = values.find(kHierarchyKey); found != values.end()) {
+    sections.push_back(Section("hierarchy", found->second));
+  }
   if (const auto found = values.find(kTrainingKey); found != values.end()) {
     sections.push_back(Section("training", found->second));
   }

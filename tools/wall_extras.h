@@ -1,5 +1,5 @@
-// What `weir wall` measures beside arms and passes: a training step, and the levers that move the
-// wall.
+// What `weir wall` measures beside arms and passes: the machine's hierarchy, a training step, and the
+// levers that move the wall.
 #ifndef WEIR_TOOLS_WALL_EXTRAS_H_
 #define WEIR_TOOLS_WALL_EXTRAS_H_
 
@@ -26,7 +26,7 @@ struct WallExtras {
   std::vector<std::string> skipped;  // of kWallExtraParts
 };
 
-inline constexpr const char* kWallExtraParts[] = {"training", "levers", "precision"};
+inline constexpr const char* kWallExtraParts[] = {"hierarchy", "training", "levers", "precision"};
 
 // `model` and `extras` outlive the steps.
 absl::StatusOr<std::vector<WallStep>> ExtraSteps(const Model& model, const WallExtras& extras);
