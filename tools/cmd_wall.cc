@@ -51,7 +51,8 @@ struct WallOptions {
   std::vector<uint32_t> passes;  // empty: kPasses that the model's context has room for
   bool is_short = false;
   bool resumes = false;
-  std::string text_file;  // --text
+  std::string text_file;   // --text
+  std::string trace_path;  // --trace
   WallExtras extras;
 };
 
@@ -100,6 +101,15 @@ class Wall {
     WEIR_ASSIGN_OR_RETURN(WallReport report, Describe());
     journal.Remove();
     return report;
+  }
+
+  // One more run of the arm that reads ahead.
+  absl::StatusOr<std::string> Trace() const {
+    WallArmSpec arm = FindArm(arms_, kWallPipelined);
+    arm.options.trace_path = options_.trace_path;
+    std::string trace;
+    WEIR_RETURN_IF_ERROR(MeasureArm(model_, arm, prompt_, options_.tokens, &trace).status());
+    return trace;
   }
 
  private:
@@ -383,7 +393,13 @@ absl::Status RunWall(WallOptions options) {
   WEIR_ASSIGN_OR_RETURN(OutputFile json, OutputFile::Open(options.model.json_path));
   WEIR_ASSIGN_OR_RETURN(const std::unique_ptr<Model> model, OpenModel(options.model));
   WEIR_RETURN_IF_ERROR(FillPasses(model->config.context_length, &options));
-  WEIR_ASSIGN_OR_RETURN(const WallReport report, Wall(options, *model, std::move(device)).Run());
+  WEIR_ASSIGN_OR_RETURN(OutputFile trace, OutputFile::Open(options.trace_path));
+  Wall wall(options, *model, std::move(device));
+  WEIR_ASSIGN_OR_RETURN(const WallReport report, wall.Run());
+  if (trace.is_open()) {
+    WEIR_ASSIGN_OR_RETURN(const std::string text, wall.Trace());
+    WEIR_RETURN_IF_ERROR(WriteWhole(&trace, text));
+  }
   if (options.model.json_path != "-") std::fputs(WallToText(report).c_str(), stdout);
   if (!json.is_open()) return absl::OkStatus();
   return WriteWhole(&json, WallToJson(report).dump(1) + "\n");
@@ -433,7 +449,9 @@ void AddWallCommand(CLI::App& app, int* exit_code) {
   wall->add_option("--link-d2h", device->link_d2h, "emulated: and back (default: as --link-h2d)");
   wall->add_option("--link-latency", device->link_latency, "emulated: latency of the link");
   wall->add_option("--json", options->model.json_path,
-                   "write the result here as JSON (- for standard output)");
+                   "write the result here as JSON (- for standard output); tools/plot draws it");
+  wall->add_option("--trace", options->trace_path,
+                   "write a trace for Perfetto here, of the arm that is on disk and reads ahead");
   wall->callback([options, exit_code] { *exit_code = ReportStatus(RunWall(*options)); });
 }
 

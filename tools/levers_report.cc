@@ -130,9 +130,41 @@ nlohmann::json RecomputeToJson(const LeversReport& report) {
 
 }  // namespace
 
+std::vector<LeverClaim> JudgeLevers(const LeversReport& report) {
+  std::vector<LeverClaim> claims;
+  if (!report.attention.empty()) {
+    const AttentionComparison& row = report.attention.back();
+    claims.push_back(
+        {.what = "FlashAttention is a memory optimisation",
+         .where = absl::StrFormat("over a context of %d", row.size.context),
+         .fewer_bytes = static_cast<double>(row.naive_bytes) / static_cast<double>(row.tiled_bytes),
+         .faster = row.naive_s / row.tiled_s});
+  }
+  if (report.precision.size() < 2) return claims;
+  const PrecisionLever& wide = report.precision.front();
+  const PrecisionLever& narrow = report.precision.back();
+  const std::string formats = absl::StrCat(narrow.format, " instead of ", wide.format);
+  claims.push_back({.what = "Low precision is a memory optimisation",
+                    .where = formats + ", resident",
+                    .fewer_bytes = wide.bytes / narrow.bytes,
+                    .faster = narrow.tokens_per_s / wide.tokens_per_s});
+  claims.push_back({.what = "Low precision is a memory optimisation",
+                    .where = formats + ", on disk",
+                    .fewer_bytes = wide.bytes / narrow.bytes,
+                    .faster = narrow.disk_tokens_per_s / wide.disk_tokens_per_s});
+  return claims;
+}
+
 std::string LeversToText(const LeversReport& report) {
-  return absl::StrCat(PrecisionToText(report), AttentionToText(report), InPlaceToText(report),
-                      KvToText(report), RecomputeToText(report));
+  std::string claims;
+  for (const LeverClaim& claim : JudgeLevers(report)) {
+    absl::StrAppendFormat(&claims, "%s: %s, %.3g times fewer bytes, %.3g times as fast: %s\n",
+                          claim.what, claim.where, claim.fewer_bytes, claim.faster,
+                          claim.holds() ? "holds" : "does not hold");
+  }
+  if (!claims.empty()) claims.push_back('\n');
+  return absl::StrCat(PrecisionToText(report), AttentionToText(report), claims,
+                      InPlaceToText(report), KvToText(report), RecomputeToText(report));
 }
 
 nlohmann::json LeversToJson(const LeversReport& report) {
@@ -146,6 +178,13 @@ nlohmann::json LeversToJson(const LeversReport& report) {
                                 {"link", lever.link},
                                 {"in_place_s", lever.in_place_s},
                                 {"moved_s", lever.moved_s}};
+  }
+  for (const LeverClaim& claim : JudgeLevers(report)) {
+    json["claims"].push_back({{"what", claim.what},
+                              {"where", claim.where},
+                              {"fewer_bytes", claim.fewer_bytes},
+                              {"faster", claim.faster},
+                              {"holds", claim.holds()}});
   }
   if (!report.kv.empty()) json["kv"] = KvToJson(report);
   if (!report.recompute.empty()) json["recompute"] = RecomputeToJson(report);

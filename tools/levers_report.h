@@ -60,6 +60,20 @@ struct LeversReport {
   std::vector<RecomputeLever> recompute;
 };
 
+// What is commonly said of a lever, beside what it did here: so many times fewer bytes for the same
+// operations, so many times as fast.
+struct LeverClaim {
+  std::string what;
+  std::string where;
+  double fewer_bytes = 1;
+  double faster = 1;
+  bool holds() const { return fewer_bytes > 1 && faster >= kLeastFaster; }
+  static constexpr double kLeastFaster = 1.1;
+};
+// Of attention over the longest context, and of the ladder's first format against its last; as many
+// as were measured.
+std::vector<LeverClaim> JudgeLevers(const LeversReport& report);
+
 std::string LeversToText(const LeversReport& report);
 // The section "levers" of `weir wall --json`.
 nlohmann::json LeversToJson(const LeversReport& report);

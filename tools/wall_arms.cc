@@ -13,6 +13,7 @@
 #include "tools/generate.h"
 #include "tools/interrupt.h"
 #include "tools/open_engine.h"
+#include "tools/report.h"
 
 namespace weir {
 namespace {
@@ -216,7 +217,8 @@ absl::StatusOr<WallSample> WallSampleFrom(const nlohmann::json& json) {
 }
 
 absl::StatusOr<WallSample> MeasureArm(const Model& model, const WallArmSpec& arm,
-                                      absl::Span<const TokenId> prompt, uint32_t tokens) {
+                                      absl::Span<const TokenId> prompt, uint32_t tokens,
+                                      std::string* trace) {
   const auto prompt_tokens = static_cast<uint32_t>(prompt.size());
   const ContextNeeds needs = {.min_context_tokens = prompt_tokens + tokens + 1,
                               .prompt_tokens = prompt_tokens,
@@ -234,6 +236,10 @@ absl::StatusOr<WallSample> MeasureArm(const Model& model, const WallArmSpec& arm
                                  }));
   if (made.stop == Generation::Stop::kInterrupted) {
     return WithExitCode(InterruptExitCode(), absl::CancelledError("interrupted"));
+  }
+  if (trace != nullptr && engine.trace() != nullptr) {
+    *trace = engine.trace()->ToPerfettoJson(engine.program(),
+                                            TraceProcess(opened.run.device.is_emulated()));
   }
   WallSample sample;
   sample.tokens = made.tokens;

@@ -68,9 +68,10 @@ nlohmann::json ToJson(const WallSample& sample);
 absl::StatusOr<WallSample> WallSampleFrom(const nlohmann::json& json);
 
 // Opens the arm, measures its ceilings and generates `tokens` after the first. Cancelled when
-// interrupted.
+// interrupted. `trace`, if not null and the arm's options name a trace file: its text.
 absl::StatusOr<WallSample> MeasureArm(const Model& model, const WallArmSpec& arm,
-                                      absl::Span<const TokenId> prompt, uint32_t tokens);
+                                      absl::Span<const TokenId> prompt, uint32_t tokens,
+                                      std::string* trace = nullptr);
 
 }  // namespace weir
 

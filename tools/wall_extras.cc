@@ -153,7 +153,11 @@ std::vector<WallSection> ExtraSections(const std::map<std::string, Json>& values
   ladder.precision = PrecisionRows(rows, &notes);
   if (!rows.empty()) {
     levers.text = absl::StrCat(LeversToText(ladder), notes, levers.text);
-    levers.json["precision"] = LeversToJson(ladder)["precision"];
+    const Json found = LeversToJson(ladder);
+    if (found.contains("precision")) levers.json["precision"] = found["precision"];
+    if (found.contains("claims")) {
+      for (const Json& claim : found["claims"]) levers.json["claims"].push_back(claim);
+    }
   }
   if (!levers.text.empty()) sections.push_back(std::move(levers));
   return sections;

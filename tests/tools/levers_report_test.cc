@@ -5,6 +5,7 @@
 
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "engine/kv_pages.h"
 #include "tools/measure_levers.h"
@@ -54,6 +55,25 @@ TEST(LeversReport, TextAndJsonSayTheSame) {
   EXPECT_EQ(json["compute_in_place"]["moved_s"], 0.05);
   EXPECT_EQ(json["kv"][0]["budgets"][0]["largest_batch"], 9);
   EXPECT_EQ(json["recompute"][0]["keep_bytes"], 1e9);
+  EXPECT_EQ(json["claims"][0]["fewer_bytes"], 6);
+}
+
+TEST(LeversReport, WhatIsSaidIsHeldAgainstBytesAndTime) {
+  LeversReport report = Example();
+  std::vector<LeverClaim> claims = JudgeLevers(report);
+  ASSERT_EQ(claims.size(), 3u);
+  EXPECT_EQ(claims[0].fewer_bytes, 6);
+  EXPECT_NEAR(claims[0].faster, 3, 1e-12);
+  EXPECT_TRUE(claims[0].holds());
+  // The ladder's last format is the wider one here.
+  EXPECT_NEAR(claims[2].faster, 0.25, 1e-12);
+  EXPECT_FALSE(claims[2].holds());
+  EXPECT_THAT(LeversToText(report), HasSubstr("F16 instead of Q4_K_M, on disk"));
+  report.attention[0].tiled_s = 0.29;
+  EXPECT_FALSE(JudgeLevers(report)[0].holds()) << "fewer bytes, and hardly any faster";
+  report.precision.pop_back();
+  report.attention.clear();
+  EXPECT_TRUE(JudgeLevers(report).empty());
 }
 
 TEST(LeversReport, WhatWasNotMeasuredIsLeftOut) {
