@@ -251,7 +251,7 @@ class Wall {
 
   absl::StatusOr<WallReport> Describe() const {
     WallReport report;
-    report.model = model_.path;
+    report.model = options_.model.model;
     report.ladder = LadderOf(device_);
     report.device = samples_[0][0].device;
     report.weight_bytes = samples_[0][0].weight_bytes;

@@ -14,6 +14,7 @@
 #include "tools/exit_codes.h"
 #include "tools/measure_levers.h"
 #include "tools/measure_training.h"
+#include "tools/wall_arms.h"
 #include "tools/wall_precision.h"
 
 namespace weir {
@@ -65,16 +66,23 @@ absl::StatusOr<Json> Training(const Model& model, const WallExtras& extras,
   return SectionJson(TrainingToText(*report), TrainingToJson(*report));
 }
 
+// What the link to the accelerator delivers, through the memory of a run; 0 on the CPU.
+absl::StatusOr<double> LinkBytesPerS(const Model& model, const ModelOptions& base) {
+  if (base.device.device == "cpu") return 0.0;
+  const ContextNeeds needs = {.min_context_tokens = 2, .prompt_tokens = 1};
+  WEIR_ASSIGN_OR_RETURN(const std::vector<WallArmSpec> arms, WallArms(model, base, needs));
+  const WallArmSpec& arm = FindArm(arms, kWallPipelined);
+  WEIR_ASSIGN_OR_RETURN(const OpenedArm opened,
+                        OpenArm(model, arm.options, needs, /*measures=*/true));
+  return opened.run.ceilings.link_bytes_per_s;
+}
+
 absl::StatusOr<Json> Levers(const Model& model, const WallExtras& extras) {
   LeverOptions options;
   options.threads = ThreadsFrom(extras.base);
   options.isa = extras.base.isa;
-  WEIR_ASSIGN_OR_RETURN(const ChosenDevice device,
-                        ChooseDevice(extras.base.device, PlanFor::kAny, &ListCudaDevices));
-  if (device.is_emulated()) {
-    options.link_bytes_per_s = device.accelerator.h2d_bytes_per_s;
-    options.link = "emulated";
-  }
+  WEIR_ASSIGN_OR_RETURN(options.link_bytes_per_s, LinkBytesPerS(model, extras.base));
+  options.link = extras.base.device.device;
   WEIR_ASSIGN_OR_RETURN(const LeversReport report, MeasureLevers(model, options, nullptr));
   return SectionJson(LeversToText(report), LeversToJson(report));
 }
