@@ -1,6 +1,7 @@
 """How the pictures of tools/plot look: colours, scales, titles, and files that are the same bytes
 for the same figures."""
 
+import io
 import math
 
 import matplotlib
@@ -174,6 +175,12 @@ def legend_inside(axes, place, handles=None):
 
 
 def save(figure, target, kind):
-    """An SVG or PNG into a path or file: no date, no version, so equal figures are equal bytes."""
+    """An SVG or PNG into a binary file: no date, no version, and no white space at the ends of an
+    SVG's lines, so that equal figures are equal bytes and can be committed."""
     fields = {"Date": None, "Creator": None} if kind == "svg" else {"Software": None}
-    figure.savefig(target, format=kind, metadata=fields)
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format=kind, metadata=fields)
+    picture = drawn.getvalue()
+    if kind == "svg":
+        picture = b"\n".join(line.rstrip() for line in picture.splitlines()) + b"\n"
+    target.write(picture)

@@ -1,5 +1,5 @@
-// What `weir wall` measures beside arms and passes: the machine's hierarchy, a training step, and the
-// levers that move the wall.
+// What `weir wall` measures beside arms and passes: the machine's hierarchy, a training step, and
+// the levers that move the wall.
 #ifndef WEIR_TOOLS_WALL_EXTRAS_H_
 #define WEIR_TOOLS_WALL_EXTRAS_H_
 

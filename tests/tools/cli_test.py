@@ -304,8 +304,9 @@ class RefusalTest(CliTest):
                         ["--resident", "101%"], ["--resident", "half"], ["--dram", "lots"],
                         ["--top-p", "0"], ["--min-p", "2"], ["--repeat-penalty", "0"],
                         ["--read-ahead", "far"], ["--cache-type-k", "q4_0"],
-                        ["--cache-type-v", "f64"], ["--faults", "rain"], ["--isa", "abacus"], ["-n", "-5"], ["-n", "few"],
-                        ["-t", "-1"], ["-t", "100000"], ["-c", "1000000"], ["--bogus"],
+                        ["--cache-type-v", "f64"], ["--faults", "rain"], ["--isa", "abacus"],
+                        ["-n", "-5"], ["-n", "few"], ["-t", "-1"], ["-t", "100000"],
+                        ["-c", "1000000"], ["--bogus"],
                         ["--dram", "4MiB", "--resident", "50%"]):
             with self.subTest(options):
                 self.refused(2, "run", TINY, "hi", *options)

@@ -1,4 +1,4 @@
-"""`weir wall` as its users meet it: what it measures, its JSON, interruption and resuming, refusals.
+"""`weir wall` as its users meet it: what it measures, its JSON, interruption, resuming, refusals.
 
 Runs build/weir, or $WEIR_BINARY, on tests/data/tiny.gguf, with a folder of its own for journals.
 """
@@ -108,9 +108,9 @@ class WallTest(unittest.TestCase):
         text.write_text("The water in the river runs over the weir and on to the sea.")
         # Beside the build there is a disk, if anywhere.
         with tempfile.TemporaryDirectory(dir=pathlib.Path(WEIR).parent) as scratch:
-            report, output = self.wall_json("--device", "cpu", "-r", "1", "-n", "1", "--passes", "1",
-                                            "--text", text, "--scratch", scratch,
-                                            "--skip", "hierarchy")
+            report, output = self.wall_json("--device", "cpu", "-r", "1", "-n", "1",
+                                            "--passes", "1", "--text", text,
+                                            "--scratch", scratch, "--skip", "hierarchy")
             self.assertEqual(os.listdir(scratch), [])
         flows = report["training"]["flows"]
         self.assertGreater(sum(flow["bytes"] for flow in flows), report["weight_bytes"])
