@@ -284,6 +284,7 @@ class Wall {
       return SpreadOfField(samples, field).median;
     };
     std::vector<double> errors;
+    errors.reserve(samples.size());
     for (const WallSample& sample : samples) {
       errors.push_back(sample.predicted_tokens_per_s / sample.tokens_per_s - 1);
     }
