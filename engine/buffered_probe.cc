@@ -1,11 +1,6 @@
 #include "engine/buffered_probe.h"
 
-#include <fcntl.h>
-#include <sys/mman.h>
-#include <unistd.h>
-
 #include <algorithm>
-#include <cerrno>
 #include <memory>
 #include <vector>
 
@@ -13,6 +8,7 @@
 #include "io/base.h"
 #include "io/clock.h"
 #include "io/file.h"
+#include "io/file_mapping.h"
 #include "kernels/memory_limits.h"
 
 namespace weir {
@@ -38,9 +34,7 @@ class BufferedProbe {
     std::vector<double> cold, hot;
     uint64_t begin_bytes = 0;
     for (int round = 0; round < options_.rounds; ++round) {
-      // Of pages that are still to be written nothing is dropped.
-      (void)fdatasync(file_.descriptor());
-      (void)posix_fadvise(file_.descriptor(), 0, 0, POSIX_FADV_DONTNEED);
+      DropPagesOf(file_);
       WEIR_ASSIGN_OR_RETURN(const double left, CachedShare(0, file_.size_bytes()));
       result.cold.cached_share = std::max(result.cold.cached_share, left);
       WEIR_ASSIGN_OR_RETURN(const Piece piece, Read(begin_bytes, 0, &result.cold));
@@ -85,27 +79,10 @@ class BufferedProbe {
     return piece;
   }
 
-  // Of the pages of a range that begins a page.
   absl::StatusOr<double> CachedShare(uint64_t begin_bytes, uint64_t bytes) const {
-    const uint64_t page_bytes = static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
-    const uint64_t start = AlignDown(begin_bytes, page_bytes);
-    const uint64_t length = begin_bytes + bytes - start;
-    void* const memory =
-        mmap(nullptr, length, PROT_READ, MAP_SHARED, file_.descriptor(), static_cast<off_t>(start));
-    if (memory == MAP_FAILED) {
-      return absl::ErrnoToStatus(errno, absl::StrCat("cannot map ", file_.path()));
-    }
-    std::vector<unsigned char> pages(CeilDiv(length, page_bytes));
-    const int result = mincore(memory, length, pages.data());
-    const int error = errno;
-    munmap(memory, length);
-    if (result != 0) {
-      return absl::ErrnoToStatus(error,
-                                 absl::StrCat("cannot tell what is cached of ", file_.path()));
-    }
-    const auto cached = std::count_if(pages.begin(), pages.end(),
-                                      [](unsigned char page) { return (page & 1) != 0; });
-    return static_cast<double>(cached) / static_cast<double>(pages.size());
+    WEIR_ASSIGN_OR_RETURN(const std::unique_ptr<FileMapping> range,
+                          FileMapping::Open(file_, begin_bytes, bytes));
+    return range->CachedShare();
   }
 
   const RealClock clock_;

@@ -22,7 +22,8 @@ struct MappedProbeResult {
 };
 
 // Blocks for as long as the pass takes; not interruptible meanwhile. `program` is of the model.
-// Errors: a file that cannot be opened or mapped.
+// Errors: a file that was changed or cannot be
+// mapped.
 absl::StatusOr<MappedProbeResult> ProbeMapped(const Model& model, const Program& program,
                                               uint32_t threads);
 

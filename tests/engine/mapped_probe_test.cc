@@ -5,6 +5,7 @@
 #include <memory>
 
 #include "engine/planner.h"
+#include "io/file_mapping.h"
 #include "tests/engine/engine_helper.h"
 
 namespace weir {
@@ -23,6 +24,15 @@ TEST(MappedProbe, TouchesEveryBlockOfThePass) {
     EXPECT_GT(result.seconds, 0);
     EXPECT_GE(result.cached_share, 0);
     EXPECT_LE(result.cached_share, 1);
+    for (const Block& block : program.blocks) {
+      if (block.kind != BlockKind::kWeights) continue;
+      for (const Segment& segment : block.segments) {
+        const auto touched = FileMapping::Open(*model->files[segment.file], segment.offset_bytes,
+                                               segment.required_bytes)
+                                 .value();
+        EXPECT_EQ(touched->CachedShare().value(), 1) << block.label;
+      }
+    }
   }
   EXPECT_EQ(ProbeMapped(*model, program, 0).status().code(), absl::StatusCode::kInvalidArgument);
 }
