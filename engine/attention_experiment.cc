@@ -1,15 +1,16 @@
 #include "engine/attention_experiment.h"
 
 #include <algorithm>
-#include <bit>
 #include <cmath>
 
 #include "engine/kv_pages.h"
+#include "engine/spread.h"
 #include "io/base.h"
 #include "io/clock.h"
 #include "io/split_mix.h"
 #include "kernels/host_memory.h"
 #include "kernels/ops.h"
+#include "kernels/quantize_blocks.h"
 #include "kernels/softmax_rows.h"
 
 namespace weir {
@@ -55,13 +56,10 @@ void FillExactly(absl::Span<float> floats, uint64_t seed) {
   }
 }
 
-// The float16 of one of those: the exponent's offset is 15 rather than 127, and of the mantissa's
-// 23 bits only the first 10 are ever set.
-uint16_t Half(float value) {
-  if (value == 0) return 0;
-  const auto bits = std::bit_cast<uint32_t>(value);
-  const uint32_t exponent = (bits >> 23 & 0xff) - (127 - 15);
-  return static_cast<uint16_t>((bits >> 31) << 15 | exponent << 10 | (bits >> 13 & 0x3ff));
+std::vector<uint16_t> Halves(absl::Span<const float> floats) {
+  std::vector<uint16_t> halves(floats.size());
+  QuantizeRow(DType::kF16, floats.data(), floats.size(), reinterpret_cast<uint8_t*>(halves.data()));
+  return halves;
 }
 
 // Hands out one memory piece by piece.
@@ -79,12 +77,6 @@ class Pieces {
   uint8_t* const memory_;
   uint64_t at_bytes_ = 0;
 };
-
-double Median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  const size_t half = values.size() / 2;
-  return values.size() % 2 == 1 ? values[half] : (values[half - 1] + values[half]) / 2;
-}
 
 }  // namespace
 
@@ -169,17 +161,19 @@ void AttentionExperiment::StorePages() {
 }
 
 void AttentionExperiment::StorePlain() {
+  const std::vector<uint16_t> keys = Halves(keys_);
+  const std::vector<uint16_t> values = Halves(values_);
   const uint64_t heads = shape_.kv_heads;
   const uint64_t context = size_.context;
   for (uint64_t p = 0; p < context; ++p) {
     for (uint64_t head = 0; head < heads; ++head) {
       for (uint64_t c = 0; c < shape_.key_columns; ++c) {
         plain_keys_[(head * context + p) * shape_.key_columns + c] =
-            Half(keys_[(p * heads + head) * shape_.key_columns + c]);
+            keys[(p * heads + head) * shape_.key_columns + c];
       }
       for (uint64_t c = 0; c < shape_.value_columns; ++c) {
         plain_values_[(head * shape_.value_columns + c) * context + p] =
-            Half(values_[(p * heads + head) * shape_.value_columns + c]);
+            values[(p * heads + head) * shape_.value_columns + c];
       }
     }
   }
@@ -278,8 +272,8 @@ absl::StatusOr<AttentionComparison> CompareAt(const AttentionShape& shape,
   }
   WEIR_RETURN_IF_ERROR(stream->status());
   return AttentionComparison{.size = size,
-                             .naive_s = Median(naive_s),
-                             .tiled_s = Median(tiled_s),
+                             .naive_s = SpreadOf(naive_s).median,
+                             .tiled_s = SpreadOf(tiled_s).median,
                              .naive_bytes = NaiveAttentionBytes(shape, size),
                              .tiled_bytes = TiledAttentionBytes(shape, size),
                              .largest_difference = experiment->LargestDifference()};

@@ -26,7 +26,7 @@ absl::Status Failure(int error, absl::string_view what, const std::string& folde
 absl::StatusOr<uint64_t> FreeDiskBytes(const std::string& folder) {
   struct statvfs info = {};
   if (statvfs(folder.c_str(), &info) != 0) {
-    return Failure(errno, "cannot ask for the free space", folder);
+    return absl::ErrnoToStatus(errno, absl::StrCat("cannot use the folder ", folder));
   }
   uint64_t bytes = 0;
   if (!CheckedMul(info.f_bavail, info.f_frsize, &bytes)) {

@@ -12,31 +12,6 @@
 namespace weir {
 namespace {
 
-// Of numbers and booleans; 0 for anything else.
-uint64_t NumberBytes(uint32_t type) {
-  switch (static_cast<GgufType>(type)) {
-    case GgufType::kUint8:
-    case GgufType::kInt8:
-    case GgufType::kBool:
-      return 1;
-    case GgufType::kUint16:
-    case GgufType::kInt16:
-      return 2;
-    case GgufType::kUint32:
-    case GgufType::kInt32:
-    case GgufType::kFloat32:
-      return 4;
-    case GgufType::kUint64:
-    case GgufType::kInt64:
-    case GgufType::kFloat64:
-      return 8;
-    case GgufType::kString:
-    case GgufType::kArray:
-      break;
-  }
-  return 0;
-}
-
 // Walks over entries and keeps the bytes of each.
 class EntryReader {
  public:
@@ -89,7 +64,7 @@ class EntryReader {
   }
   absl::Status CopyValues(uint32_t type, uint64_t count) {
     if (count > GgufLimits::kArrayElements) return Changed();
-    const uint64_t number_bytes = NumberBytes(type);
+    const uint64_t number_bytes = GgufNumberBytes(static_cast<GgufType>(type));
     if (number_bytes != 0) return Copy(count * number_bytes);
     if (type != static_cast<uint32_t>(GgufType::kString)) return Changed();
     for (uint64_t i = 0; i < count; ++i) WEIR_RETURN_IF_ERROR(CopyString());

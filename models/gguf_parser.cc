@@ -21,31 +21,6 @@ constexpr uint64_t kMagicHeadBytes = 512;
 // Memory is set aside at once for counts up to this; beyond, it grows with what is really read.
 constexpr uint64_t kTrustedCount = 1 << 19;
 
-// 0 for strings and arrays.
-uint64_t FixedBytes(GgufType type) {
-  switch (type) {
-    case GgufType::kUint8:
-    case GgufType::kInt8:
-    case GgufType::kBool:
-      return 1;
-    case GgufType::kUint16:
-    case GgufType::kInt16:
-      return 2;
-    case GgufType::kUint32:
-    case GgufType::kInt32:
-    case GgufType::kFloat32:
-      return 4;
-    case GgufType::kUint64:
-    case GgufType::kInt64:
-    case GgufType::kFloat64:
-      return 8;
-    case GgufType::kString:
-    case GgufType::kArray:
-      return 0;
-  }
-  return 0;
-}
-
 struct ForeignType {
   uint32_t id;
   absl::string_view name;
@@ -257,7 +232,7 @@ absl::StatusOr<MetadataValue> GgufParser::ParseArray(const std::string& key) {
   element_count_ += count;
   // A string takes at least its length.
   const uint64_t least_bytes =
-      count * std::max(FixedBytes(type), uint64_t{1}) * (type == GgufType::kString ? 8 : 1);
+      count * std::max(GgufNumberBytes(type), uint64_t{1}) * (type == GgufType::kString ? 8 : 1);
   WEIR_RETURN_IF_ERROR(cursor_.CheckRemaining(least_bytes, what));
   if (cursor_.offset_bytes() + least_bytes > GgufLimits::kHeaderBytes) {
     return Bad(
@@ -463,6 +438,30 @@ absl::StatusOr<TensorIndex> GgufParser::Parse() {
 }
 
 }  // namespace
+
+uint64_t GgufNumberBytes(GgufType type) {
+  switch (type) {
+    case GgufType::kUint8:
+    case GgufType::kInt8:
+    case GgufType::kBool:
+      return 1;
+    case GgufType::kUint16:
+    case GgufType::kInt16:
+      return 2;
+    case GgufType::kUint32:
+    case GgufType::kInt32:
+    case GgufType::kFloat32:
+      return 4;
+    case GgufType::kUint64:
+    case GgufType::kInt64:
+    case GgufType::kFloat64:
+      return 8;
+    case GgufType::kString:
+    case GgufType::kArray:
+      return 0;
+  }
+  return 0;
+}
 
 absl::StatusOr<TensorIndex> ParseGguf(HeaderCursor& cursor) { return GgufParser(cursor).Parse(); }
 

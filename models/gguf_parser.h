@@ -29,6 +29,9 @@ enum class GgufType : uint32_t {
   kFloat64 = 12,
 };
 
+// Of a number or boolean; 0 for strings, arrays and what is no type.
+uint64_t GgufNumberBytes(GgufType type);
+
 inline constexpr uint32_t kGgufDefaultAlignment = 32;
 
 // Bounds that no real file comes near; they limit what a hostile one can make us allocate.

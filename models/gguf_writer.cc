@@ -2,7 +2,6 @@
 
 #include <fcntl.h>
 #include <sys/stat.h>
-#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -15,6 +14,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 #include "io/base.h"
+#include "io/scratch_space.h"
 #include "models/gguf_parser.h"
 
 namespace weir {
@@ -191,14 +191,6 @@ absl::Status DiskFull(const std::string& path, uint64_t total_bytes, uint64_t fr
       " bytes) free. Make room, or choose another disk or a smaller model."));
 }
 
-absl::StatusOr<uint64_t> FreeBytes(const std::string& folder) {
-  struct statvfs info;
-  if (statvfs(folder.c_str(), &info) != 0) {
-    return absl::ErrnoToStatus(errno, absl::StrCat("cannot use the folder ", folder));
-  }
-  return uint64_t{info.f_bavail} * info.f_frsize;
-}
-
 absl::StatusOr<PartialFile> PartialFile::Create(const std::string& path) {
   PartialFile file;
   file.path_ = path;
@@ -213,7 +205,7 @@ absl::Status PartialFile::Append(absl::string_view bytes, uint64_t total_bytes) 
     const ssize_t wrote = write(descriptor_, bytes.data(), bytes.size());
     if (wrote < 0 && errno == EINTR) continue;
     if (wrote < 0 && (errno == ENOSPC || errno == EDQUOT)) {
-      WEIR_ASSIGN_OR_RETURN(const uint64_t free_bytes, FreeBytes(FolderOf(path_)));
+      WEIR_ASSIGN_OR_RETURN(const uint64_t free_bytes, FreeDiskBytes(FolderOf(path_)));
       return DiskFull(path_, total_bytes, free_bytes + written_bytes_);
     }
     if (wrote < 0) return Failure("write", errno);
@@ -300,7 +292,7 @@ absl::Status WriteGguf(const std::string& path, const GgufLayout& layout, const 
     return absl::AlreadyExistsError(
         absl::StrCat(path, " exists; choose another name, or ask for it to be overwritten"));
   }
-  WEIR_ASSIGN_OR_RETURN(const uint64_t free_bytes, FreeBytes(FolderOf(path)));
+  WEIR_ASSIGN_OR_RETURN(const uint64_t free_bytes, FreeDiskBytes(FolderOf(path)));
   if (layout.file_bytes > free_bytes) return DiskFull(path, layout.file_bytes, free_bytes);
   WEIR_ASSIGN_OR_RETURN(PartialFile file, PartialFile::Create(path));
   WEIR_RETURN_IF_ERROR(file.Append(layout.header, layout.file_bytes));

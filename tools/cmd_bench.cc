@@ -13,6 +13,7 @@
 #include "absl/types/span.h"
 #include "engine/kv_pages.h"
 #include "engine/sampler.h"
+#include "engine/spread.h"
 #include "io/base.h"
 #include "tools/bench_profile.h"
 #include "tools/exit_codes.h"
@@ -23,7 +24,6 @@
 #include "tools/output_file.h"
 #include "tools/planned_run.h"
 #include "tools/report.h"
-#include "tools/spread.h"
 
 namespace weir {
 namespace {

@@ -49,12 +49,6 @@ std::string RateText(double bytes_per_s) {
   return absl::StrFormat("%.*f", bytes_per_s < 0.1 * kGb ? 4 : 2, bytes_per_s / kGb);
 }
 
-absl::Status PrintText(const std::string& text) {
-  absl::StatusOr<OutputFile> output = OutputFile::Open("-");
-  if (!output.ok()) return WithExitCode(ExitCode::kOutput, output.status());
-  return WriteWhole(&*output, text);
-}
-
 absl::StatusOr<std::vector<DiskSweepCell>> MeasureWithProgress(const File& file,
                                                                const DiskSweepOptions& sweep) {
   CatchInterrupts();

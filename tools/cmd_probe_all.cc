@@ -47,12 +47,6 @@ int64_t CellNs(double seconds) {
   return std::max(kLeastCellNs, static_cast<int64_t>(std::llround(seconds * 1e9)));
 }
 
-absl::Status Print(const std::string& text) {
-  absl::StatusOr<OutputFile> output = OutputFile::Open("-");
-  if (!output.ok()) return WithExitCode(ExitCode::kOutput, output.status());
-  return WriteWhole(&*output, text);
-}
-
 std::string ProfilePath() {
   const std::string folder = UserCacheFolder();
   return folder.empty() ? "" : absl::StrCat(folder, "/machine.json");
@@ -415,7 +409,7 @@ absl::Status RunProbeAll(const ProbeAllOptions& options) {
   std::vector<DiskCeiling> best;
   WEIR_ASSIGN_OR_RETURN(const MachineProbe probe, MeasureMachine(options, &is_whole, &best));
   const std::string kept = Keep(probe, best, options, is_whole);
-  if (options.json != "-") WEIR_RETURN_IF_ERROR(Print(MachineProbeToText(probe) + "\n" + kept));
+  if (options.json != "-") WEIR_RETURN_IF_ERROR(PrintText(MachineProbeToText(probe) + "\n" + kept));
   if (!json->is_open()) return absl::OkStatus();
   return WriteWhole(&*json, MachineProbeToJson(probe).dump(
                                 2, ' ', false, nlohmann::json::error_handler_t::replace) +
@@ -437,12 +431,12 @@ absl::Status ShowSavedProfile() {
   if (!saved.profile) {
     const std::string why =
         saved.note.empty() ? "No profile of this machine is saved." : saved.note;
-    return Print(absl::StrCat(why, "\n", kHow));
+    return PrintText(absl::StrCat(why, "\n", kHow));
   }
-  return Print(absl::StrCat(IdentityToText(saved.profile->machine), "\nmeasured ",
-                            TimeText(saved.profile->measured_unix_s), "\n\n",
-                            RowsToText(saved.profile->rows), "\n",
-                            VerdictsToText(JudgeRows(saved.profile->rows))));
+  return PrintText(absl::StrCat(IdentityToText(saved.profile->machine), "\nmeasured ",
+                                TimeText(saved.profile->measured_unix_s), "\n\n",
+                                RowsToText(saved.profile->rows), "\n",
+                                VerdictsToText(JudgeRows(saved.profile->rows))));
 }
 
 void AddProbeAllCommand(CLI::App& probe, int* exit_code) {

@@ -198,11 +198,7 @@ absl::Status RunProbeCpu(const ProbeCpuOptions& options) {
   line.Finish();
   if (!measured.ok()) return WithProbeExitCode(ExitCode::kBudget, measured.status());
   const CpuProbe& probe = *measured;
-  if (options.json != "-") {
-    absl::StatusOr<OutputFile> text = OutputFile::Open("-");
-    if (!text.ok()) return WithExitCode(ExitCode::kOutput, text.status());
-    WEIR_RETURN_IF_ERROR(WriteWhole(&*text, CpuProbeToText(probe)));
-  }
+  if (options.json != "-") WEIR_RETURN_IF_ERROR(PrintText(CpuProbeToText(probe)));
   if (!json->is_open()) return absl::OkStatus();
   return WriteWhole(&*json, CpuProbeToJson(probe).dump(2) + "\n");
 }

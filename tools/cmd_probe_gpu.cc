@@ -178,11 +178,7 @@ absl::Status RunProbeGpu(const ProbeGpuOptions& options) {
   line.Finish();
   if (!measured.ok()) return measured.status();
   const GpuProbe& probe = *measured;
-  if (options.json != "-") {
-    absl::StatusOr<OutputFile> table = OutputFile::Open("-");
-    if (!table.ok()) return WithExitCode(ExitCode::kOutput, table.status());
-    WEIR_RETURN_IF_ERROR(WriteWhole(&*table, GpuProbeToText(probe)));
-  }
+  if (options.json != "-") WEIR_RETURN_IF_ERROR(PrintText(GpuProbeToText(probe)));
   if (!json->is_open()) return absl::OkStatus();
   return WriteWhole(&*json, GpuProbeToJson(probe).dump(2) + "\n");
 }

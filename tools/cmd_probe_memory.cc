@@ -105,11 +105,7 @@ absl::Status RunProbeMemory(const ProbeMemoryOptions& options) {
   CatchInterrupts();
   const absl::Status measured = MeasureMemory([](double) { return !Interrupted(); }, &*probe);
   if (!measured.ok()) return WithProbeExitCode(ExitCode::kBudget, measured);
-  if (options.json != "-") {
-    absl::StatusOr<OutputFile> line = OutputFile::Open("-");
-    if (!line.ok()) return WithExitCode(ExitCode::kOutput, line.status());
-    WEIR_RETURN_IF_ERROR(WriteWhole(&*line, MemoryProbeToText(*probe)));
-  }
+  if (options.json != "-") WEIR_RETURN_IF_ERROR(PrintText(MemoryProbeToText(*probe)));
   if (!json->is_open()) return absl::OkStatus();
   return WriteWhole(&*json, MemoryProbeToJson(*probe).dump(2) + "\n");
 }

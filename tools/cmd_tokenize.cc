@@ -93,9 +93,7 @@ absl::Status RunTokenize(const TokenizeOptions& options) {
   }
   const absl::StatusOr<std::string> output = TokenizeInput(**tokenizer, options, input);
   if (!output.ok()) return WithExitCode(ExitCode::kUsage, output.status());
-  absl::StatusOr<OutputFile> file = OutputFile::Open("-");
-  if (!file.ok()) return WithExitCode(ExitCode::kOutput, file.status());
-  return WriteWhole(&*file, *output);
+  return PrintText(*output);
 }
 
 void AddTokenizeCommand(CLI::App& app, int* exit_code) {

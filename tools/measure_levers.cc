@@ -10,13 +10,13 @@
 #include "engine/hardware_probe.h"
 #include "engine/kv_pages.h"
 #include "engine/planner.h"
+#include "engine/spread.h"
 #include "engine/training_units.h"
 #include "io/base.h"
 #include "kernels/host_memory.h"
 #include "tiering/training_cost.h"
 #include "tools/exit_codes.h"
 #include "tools/interrupt.h"
-#include "tools/spread.h"
 
 namespace weir {
 namespace {

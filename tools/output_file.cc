@@ -132,6 +132,12 @@ absl::Status WriteWhole(OutputFile* file, std::string_view text) {
   return WithExitCode(ExitCode::kOutput, written);
 }
 
+absl::Status PrintText(std::string_view text) {
+  absl::StatusOr<OutputFile> output = OutputFile::Open("-");
+  if (!output.ok()) return WithExitCode(ExitCode::kOutput, output.status());
+  return WriteWhole(&*output, text);
+}
+
 absl::StatusOr<std::string> ReadTextFile(const std::string& path) {
   std::FILE* file = path == "-" ? stdin : std::fopen(path.c_str(), "rb");
   if (file == nullptr) {

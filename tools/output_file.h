@@ -48,6 +48,9 @@ class OutputFile {
 // Writes and closes; failing has the exit code of results that cannot be written.
 absl::Status WriteWhole(OutputFile* file, std::string_view text);
 
+// The same with standard output.
+absl::Status PrintText(std::string_view text);
+
 // The whole of a text file; "-" is standard input. NotFound and others name the path.
 absl::StatusOr<std::string> ReadTextFile(const std::string& path);
 

@@ -11,6 +11,7 @@
 #include "engine/model.h"
 #include "engine/planner.h"
 #include "tools/device_options.h"
+#include "tools/disk_ceiling.h"
 #include "tools/model_options.h"
 
 namespace weir {
@@ -52,6 +53,10 @@ absl::Status MeasureCompute(const Model& model, const ModelOptions& options, Pla
 // plan's from them. Returns where the disk's ceiling comes from.
 absl::StatusOr<std::string> MeasureCeilings(const Model& model, const ModelOptions& options,
                                             PlannedRun* run);
+
+// The disk, as an engine reads it and through its own memory, between passes.
+absl::StatusOr<DiskFigures> MeasureDiskOf(Engine& engine, const Model& model,
+                                          const ModelOptions& options);
 
 // For a run whose engine is open: the disk, and the link to the accelerator, through the engine's
 // own memory.

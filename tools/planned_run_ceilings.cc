@@ -115,10 +115,15 @@ absl::StatusOr<std::string> MeasureCeilings(const Model& model, const ModelOptio
   return disk.note;
 }
 
+absl::StatusOr<DiskFigures> MeasureDiskOf(Engine& engine, const Model& model,
+                                          const ModelOptions& options) {
+  WEIR_ASSIGN_OR_RETURN(const DiskReading reading, ReadingFrom(model, options));
+  return MeasureDisk(*model.files[0], reading, engine.IdleRing());
+}
+
 absl::Status MeasureLinksOf(Engine& engine, const Model& model, const ModelOptions& options,
                             Ceilings* ceilings) {
-  WEIR_ASSIGN_OR_RETURN(const DiskReading reading, ReadingFrom(model, options));
-  const DiskFigures disk = MeasureDisk(*model.files[0], reading, engine.IdleRing());
+  WEIR_ASSIGN_OR_RETURN(const DiskFigures disk, MeasureDiskOf(engine, model, options));
   ceilings->disk_bytes_per_s = disk.bytes_per_s;
   ceilings->disk_latency_ns = disk.latency_ns;
   if (!engine.plan().accelerator.has_value()) return absl::OkStatus();

@@ -5,10 +5,10 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "engine/json_members.h"
 #include "engine/sampler.h"
 #include "io/base.h"
 #include "tiering/plan.h"
-#include "tools/disk_ceiling.h"
 #include "tools/exit_codes.h"
 #include "tools/generate.h"
 #include "tools/interrupt.h"
@@ -113,8 +113,7 @@ absl::StatusOr<std::vector<WallArmSpec>> AcceleratorArms(const Model& model, Mod
 // A disk that changes its pace does so within a run, too: its rate becomes the mean of what it gave
 // just before and just after.
 absl::Status MeasureDiskAgain(const Model& model, const ModelOptions& options, OpenedArm* opened) {
-  WEIR_ASSIGN_OR_RETURN(const DiskReading reading, ReadingFrom(model, options));
-  const DiskFigures disk = MeasureDisk(*model.files[0], reading, opened->engine->IdleRing());
+  WEIR_ASSIGN_OR_RETURN(const DiskFigures disk, MeasureDiskOf(*opened->engine, model, options));
   double& bytes_per_s = opened->run.ceilings.disk_bytes_per_s;
   if (disk.bytes_per_s > 0) bytes_per_s = (bytes_per_s + disk.bytes_per_s) / 2;
   return absl::OkStatus();
@@ -172,6 +171,13 @@ absl::StatusOr<std::vector<WallArmSpec>> WallArms(const Model& model, const Mode
   return AcceleratorArms(model, base, needs);
 }
 
+ContextNeeds NeedsOf(absl::Span<const TokenId> prompt, uint32_t tokens) {
+  const auto prompt_tokens = static_cast<uint32_t>(prompt.size());
+  return {.min_context_tokens = prompt_tokens + tokens + 1,
+          .prompt_tokens = prompt_tokens,
+          .position = prompt_tokens + tokens / 2};
+}
+
 const WallArmSpec& FindArm(const std::vector<WallArmSpec>& arms, const std::string& name) {
   const auto found = std::find_if(arms.begin(), arms.end(),
                                   [&](const WallArmSpec& arm) { return arm.name == name; });
@@ -197,21 +203,17 @@ nlohmann::json ToJson(const WallSample& sample) {
 absl::StatusOr<WallSample> WallSampleFrom(const nlohmann::json& json) {
   const absl::Status broken = absl::DataLossError("the journal has a sample that makes no sense");
   if (!json.is_object()) return broken;
+  WallSample sample;
   const auto tokens = json.find("tokens");
-  const auto device = json.find("device");
-  if (tokens == json.end() || !tokens->is_array() || device == json.end() || !device->is_string()) {
+  if (tokens == json.end() || !tokens->is_array() || !GetMember(json, "device", &sample.device)) {
     return broken;
   }
-  WallSample sample;
-  sample.device = device->get<std::string>();
   for (const nlohmann::json& token : *tokens) {
     if (!token.is_number_integer()) return broken;
     sample.tokens.push_back(token.get<TokenId>());
   }
   for (const Field& field : kFields) {
-    const auto value = json.find(field.name);
-    if (value == json.end() || !value->is_number()) return broken;
-    sample.*field.value = value->get<double>();
+    if (!GetMember(json, field.name, &(sample.*field.value))) return broken;
   }
   return sample;
 }
@@ -219,10 +221,7 @@ absl::StatusOr<WallSample> WallSampleFrom(const nlohmann::json& json) {
 absl::StatusOr<WallSample> MeasureArm(const Model& model, const WallArmSpec& arm,
                                       absl::Span<const TokenId> prompt, uint32_t tokens,
                                       std::string* trace) {
-  const auto prompt_tokens = static_cast<uint32_t>(prompt.size());
-  const ContextNeeds needs = {.min_context_tokens = prompt_tokens + tokens + 1,
-                              .prompt_tokens = prompt_tokens,
-                              .position = prompt_tokens + tokens / 2};
+  const ContextNeeds needs = NeedsOf(prompt, tokens);
   WEIR_ASSIGN_OR_RETURN(OpenedArm opened, OpenArm(model, arm.options, needs, /*measures=*/true));
   Engine& engine = *opened.engine;
   const std::unique_ptr<Session> session = engine.NewSession();

@@ -24,6 +24,9 @@ struct WallArmSpec {
   ModelOptions options;
 };
 
+// Of a prompt and `tokens` after the first that is generated.
+ContextNeeds NeedsOf(absl::Span<const TokenId> prompt, uint32_t tokens);
+
 // Where the parameters are, from the fastest place to the slowest: the first arm has them resident,
 // the last reads them literally. On the CPU shares of them are in DRAM; with an accelerator (that
 // `base` asks for) they are in its memory, in DRAM, copied or multiplied there, and on disk. Plans

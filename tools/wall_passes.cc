@@ -5,11 +5,12 @@
 #include <numeric>
 #include <utility>
 
+#include "engine/json_members.h"
+#include "engine/spread.h"
 #include "io/base.h"
 #include "io/clock.h"
 #include "tiering/simulate.h"
 #include "tools/interrupt.h"
-#include "tools/spread.h"
 
 namespace weir {
 namespace {
@@ -92,13 +93,15 @@ nlohmann::json ToJson(const WallPass& pass) {
 }
 
 absl::StatusOr<WallPass> WallPassFrom(const nlohmann::json& json) {
-  const auto number = [&](const char* name) {
-    const auto found = json.is_object() ? json.find(name) : json.end();
-    return found != json.end() && found->is_number() ? found->get<double>() : -1;
-  };
-  const WallPass pass = {static_cast<uint32_t>(std::max(0.0, number("tokens"))),
-                         number("resident_s"), number("disk_s"), number("predicted_disk_s")};
-  if (pass.tokens == 0 || pass.resident_s <= 0 || pass.disk_s <= 0 || pass.predicted_disk_s < 0) {
+  WallPass pass;
+  uint64_t tokens = 0;
+  const bool is_whole = json.is_object() && GetMember(json, "tokens", &tokens) &&
+                        GetMember(json, "resident_s", &pass.resident_s) &&
+                        GetMember(json, "disk_s", &pass.disk_s) &&
+                        GetMember(json, "predicted_disk_s", &pass.predicted_disk_s);
+  pass.tokens = static_cast<uint32_t>(tokens);
+  if (!is_whole || pass.tokens == 0 || pass.resident_s <= 0 || pass.disk_s <= 0 ||
+      pass.predicted_disk_s < 0) {
     return absl::DataLossError("the journal has a pass that makes no sense");
   }
   return pass;

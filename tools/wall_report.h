@@ -7,8 +7,8 @@
 #include <string>
 #include <vector>
 
+#include "engine/spread.h"
 #include "nlohmann/json.hpp"
-#include "tools/spread.h"
 
 namespace weir {
 

@@ -1,4 +1,4 @@
-#include "tools/spread.h"
+#include "engine/spread.h"
 
 #include <gtest/gtest.h>
 

@@ -1,6 +1,6 @@
 // Median and extremes of what was measured several times.
-#ifndef WEIR_TOOLS_SPREAD_H_
-#define WEIR_TOOLS_SPREAD_H_
+#ifndef WEIR_ENGINE_SPREAD_H_
+#define WEIR_ENGINE_SPREAD_H_
 
 #include <vector>
 
@@ -17,4 +17,4 @@ Spread SpreadOf(std::vector<double> values);
 
 }  // namespace weir
 
-#endif  // WEIR_TOOLS_SPREAD_H_
+#endif  // WEIR_ENGINE_SPREAD_H_
