@@ -1,21 +1,15 @@
-// FileWriter: asynchronous writes from the caller's memory to ranges of a file,
-// by pwrite in threads of its own. For experiments on scratch files; weights
-// are never written.
+// FileWriter: asynchronous writes from the caller's memory to ranges of a file, by pwrite in
+// threads of its own. For experiments on scratch files; weights are never written.
 //
 // Contract:
-//  * A WriteOp and its data belong to the caller, but are the writer's from
-//  Submit until Wait hands
+//  * A WriteOp and its data belong to the caller, but are the writer's from Submit until Wait hands
 //    the op back; every submitted op is handed back exactly once, in any order.
-//  * Large ops are split into chunks, which several threads write at once;
-//  short writes are
-//    resumed, EINTR and EAGAIN tried again. What fails otherwise is reported in
-//    `status` with file, offset and bytes; the rest of such an op is not
-//    written.
-//  * Submit never blocks on I/O. Ops in flight whose ranges overlap are written
-//  in no order.
+//  * Large ops are split into chunks, which several threads write at once; short writes are
+//    resumed, EINTR and EAGAIN tried again. What fails otherwise is reported in `status` with file,
+//    offset and bytes; the rest of such an op is not written.
+//  * Submit never blocks on I/O. Ops in flight whose ranges overlap are written in no order.
 //  * One thread calls Submit, Wait and Sync.
-//  * The destructor waits for the chunks that are being written and drops what
-//  was not begun.
+//  * The destructor waits for the chunks that are being written and drops what was not begun.
 #ifndef WEIR_IO_FILE_WRITER_H_
 #define WEIR_IO_FILE_WRITER_H_
 
@@ -38,8 +32,7 @@
 namespace weir {
 
 struct WriteOp {
-  // Filled in by the caller; offset, address and length aligned as the file's
-  // direct I/O needs.
+  // Filled in by the caller; offset, address and length aligned as the file's direct I/O needs.
   uint64_t offset_bytes = 0;
   const uint8_t* data = nullptr;
   uint64_t bytes = 0;  // more than 0
@@ -61,8 +54,8 @@ using PwriteFunction = ssize_t (*)(int descriptor, const void* data, size_t byte
 struct FileWriterOptions {
   uint64_t chunk_bytes = 1 * kMiB;  // a multiple of 4096
   uint32_t threads = 8;             // chunks in flight at most; 1 to 64
-  // Called after an op has become one that Wait hands back, on a thread of the
-  // writer's. May be null.
+  // Called after an op has become one that Wait hands back, on a thread of the writer's. May be
+  // null.
   void (*wake)(void*) = nullptr;
   void* wake_argument = nullptr;
   PwriteFunction pwrite = &::pwrite;
@@ -78,9 +71,8 @@ class FileWriter {
   FileWriter& operator=(const FileWriter&) = delete;
 
   void Submit(WriteOp* op);
-  // Hands back up to done.size() ops and returns their number. Blocks until
-  // there is one or timeout_ns has passed (0 polls); returns 0 then, and where
-  // nothing is in flight.
+  // Hands back up to done.size() ops and returns their number. Blocks until there is one or
+  // timeout_ns has passed (0 polls); returns 0 then, and where nothing is in flight.
   size_t Wait(absl::Span<WriteOp*> done, int64_t timeout_ns);
   // Makes what was handed back durable (fdatasync). Blocks.
   absl::Status Sync() const;
@@ -101,10 +93,10 @@ class FileWriter {
   mutable std::mutex mutex_;
   std::condition_variable has_work_;
   std::condition_variable has_news_;
-  std::deque<WriteOp*> pending_;  // chunks of the first are not all begun.
-                                  // Guarded by mutex_, as all
-  std::deque<WriteOp*> done_;     // below
-  uint32_t in_flight_ = 0;        // ops, finished ones included
+  // Guarded by mutex_, as all below. Of the first the chunks are not all begun.
+  std::deque<WriteOp*> pending_;
+  std::deque<WriteOp*> done_;
+  uint32_t in_flight_ = 0;  // ops, finished ones included
   uint64_t written_bytes_ = 0;
   bool is_stopping_ = false;
   std::vector<std::thread> workers_;

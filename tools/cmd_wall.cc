@@ -41,6 +41,7 @@ constexpr double kGuessedOpsPerS = 150e9;  // of a processor
 constexpr double kGuessedOpenS = 1;        // of an engine, with its ceilings
 constexpr double kMostCachedShare = 0.01;  // of a file whose pages were dropped
 constexpr uint32_t kPasses[] = {1, 2, 4, 16, 64, 256, 1024, 4096};
+constexpr uint32_t kShortTokens = 4;
 constexpr uint32_t kShortPasses[] = {1, 16, 128};
 
 struct WallOptions {
@@ -82,11 +83,8 @@ class Wall {
 
   absl::StatusOr<WallReport> Run() {
     WEIR_ASSIGN_OR_RETURN(prompt_, EncodePrompt(model_, options_.prompt, "", /*raw=*/true));
-    const auto prompt_tokens = static_cast<uint32_t>(prompt_.size());
     WEIR_ASSIGN_OR_RETURN(arms_,
-                          WallArms(model_, options_.model,
-                                   {.min_context_tokens = prompt_tokens + options_.tokens + 1,
-                                    .prompt_tokens = prompt_tokens}));
+                          WallArms(model_, options_.model, NeedsOf(prompt_, options_.tokens)));
     const uint32_t most_tokens = options_.passes.back();
     ModelOptions wide = options_.model;
     wide.chunk_tokens = most_tokens;
@@ -354,6 +352,13 @@ absl::Status CheckOptions(const WallOptions& options) {
                                  "hierarchy, training, levers and precision"));
     }
   }
+  const auto skips = [&](const char* part) { return IsSkipped(options.extras, part); };
+  if (!options.text_file.empty() && skips("precision")) {
+    return refuse("--text: only the precision ladder takes it. Leave it out of --skip");
+  }
+  if (!options.extras.scratch.empty() && skips("precision") && skips("training")) {
+    return refuse("--scratch: only training and precision write there. Leave one out of --skip");
+  }
   return absl::OkStatus();
 }
 
@@ -377,7 +382,7 @@ absl::Status RunWall(WallOptions options) {
   WEIR_RETURN_IF_ERROR(CheckOptions(options));
   if (options.is_short) {
     options.rounds = 1;
-    options.tokens = std::min(options.tokens, 4u);
+    options.tokens = kShortTokens;
     options.extras.skipped.assign(std::begin(kWallExtraParts), std::end(kWallExtraParts));
   }
   WEIR_ASSIGN_OR_RETURN(ChosenDevice device,
@@ -415,26 +420,32 @@ void AddWallCommand(CLI::App& app, int* exit_code) {
   wall->add_option("model", options->model.model, "GGUF file, or the name of a fetched model")
       ->required();
   wall->add_option("-p,--prompt", options->prompt, "what is continued")->capture_default_str();
-  wall->add_option("-n,--tokens", options->tokens, "tokens of each arm in a round")
-      ->capture_default_str();
-  wall->add_option("-r,--rounds", options->rounds, "rounds; medians are shown")
-      ->capture_default_str();
+  CLI::Option* const tokens =
+      wall->add_option("-n,--tokens", options->tokens, "tokens of each arm in a round")
+          ->capture_default_str();
+  CLI::Option* const rounds =
+      wall->add_option("-r,--rounds", options->rounds, "rounds; medians are shown")
+          ->capture_default_str();
   wall->add_option("--passes", options->passes,
                    "tokens in a pass, such as 1,64,512 (default: up to 4096, as far as the model's "
                    "context goes)")
       ->delimiter(',');
-  wall->add_flag("--short", options->is_short,
-                 "one round and three passes; none of the parts that --skip names");
-  wall->add_option("--skip", options->extras.skipped,
-                   "parts to leave out: hierarchy (weir probe all), training (a step's traffic "
-                   "through a scratch file), levers "
-                   "(attention, KV cache, recomputing), precision (the model in other formats, "
-                   "written to scratch files)")
-      ->delimiter(',');
-  wall->add_option("--scratch", options->extras.scratch,
-                   "folder on a disk for scratch files; nothing stays there");
-  wall->add_option("--text", options->text_file,
-                   "a text whose perplexity tells formats apart (default: a short one)");
+  CLI::Option* const skip =
+      wall->add_option("--skip", options->extras.skipped,
+                       "parts to leave out: hierarchy (weir probe all), training (a step's traffic "
+                       "through a scratch file), levers (attention, KV cache, recomputing), "
+                       "precision (the model in other formats, written to scratch files)")
+          ->delimiter(',');
+  CLI::Option* const scratch =
+      wall->add_option("--scratch", options->extras.scratch,
+                       "folder on a disk for scratch files; nothing stays there");
+  CLI::Option* const text =
+      wall->add_option("--text", options->text_file,
+                       "a text whose perplexity tells formats apart (default: a short one)");
+  CLI::Option* const is_short =
+      wall->add_flag("--short", options->is_short,
+                     "4 tokens, one round and three passes; none of the parts that --skip names");
+  for (CLI::Option* const other : {tokens, rounds, skip, scratch, text}) is_short->excludes(other);
   wall->add_flag("--resume", options->resumes,
                  "go on where the same command was interrupted, from its journal in the user's "
                  "folder for such files");

@@ -32,10 +32,6 @@ constexpr double kGuessedQuantizedBytesPerS = 0.15e9;
 
 std::string PrecisionKey(const char* format) { return absl::StrCat("precision ", format); }
 
-bool IsSkipped(const WallExtras& extras, const char* part) {
-  return std::find(extras.skipped.begin(), extras.skipped.end(), part) != extras.skipped.end();
-}
-
 Json SectionJson(std::string text, Json json) {
   return {{"text", std::move(text)}, {"json", std::move(json)}};
 }
@@ -92,6 +88,10 @@ WallSection Section(const char* name, const Json& value) {
 }
 
 }  // namespace
+
+bool IsSkipped(const WallExtras& extras, const char* part) {
+  return std::find(extras.skipped.begin(), extras.skipped.end(), part) != extras.skipped.end();
+}
 
 absl::StatusOr<std::vector<WallStep>> ExtraSteps(const Model& model, const WallExtras& extras) {
   std::vector<WallStep> steps;

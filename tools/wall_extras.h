@@ -28,6 +28,8 @@ struct WallExtras {
 
 inline constexpr const char* kWallExtraParts[] = {"hierarchy", "training", "levers", "precision"};
 
+bool IsSkipped(const WallExtras& extras, const char* part);
+
 // `model` and `extras` outlive the steps.
 absl::StatusOr<std::vector<WallStep>> ExtraSteps(const Model& model, const WallExtras& extras);
 

@@ -21,20 +21,17 @@ namespace {
 
 // Plain English about what the project is named after; enough tokens to tell formats apart.
 constexpr char kText[] =
-    "A weir is a low wall across a river. It does not stop the water: it raises the level behind "
-    "it "
-    "and lets the rest flow over the top. Millers built weirs to have a steady stream for their "
-    "wheels, and boatmen cursed them until someone added a lock. People who measure rivers like "
-    "weirs for another reason. The height of the water above the edge tells how much of it passes, "
-    "and a ruler on the bank is all they need to read it. When the snow melts in spring the river "
-    "rises within hours, the sound of the falls can be heard from the village, and children come "
-    "to "
-    "watch branches and sometimes a whole tree slide over the edge. In a dry summer the wall "
-    "stands "
-    "bare, fish wait in the pool below, and anyone may cross on foot. A good weir serves both "
-    "seasons. It keeps what is needed, passes on what is not, and never pretends that there is "
-    "more "
-    "water in the river than there is.";
+    "A weir is a low wall across a river. It does not stop the water: it raises the level "
+    "behind it and lets the rest flow over the top. Millers built weirs to have a steady "
+    "stream for their wheels, and boatmen cursed them until someone added a lock. People who "
+    "measure rivers like weirs for another reason. The height of the water above the edge "
+    "tells how much of it passes, and a ruler on the bank is all they need to read it. When "
+    "the snow melts in spring the river rises within hours, the sound of the falls can be "
+    "heard from the village, and children come to watch branches and sometimes a whole tree "
+    "slide over the edge. In a dry summer the wall stands bare, fish wait in the pool below, "
+    "and anyone may cross on foot. A good weir serves both seasons. It keeps what is needed, "
+    "passes on what is not, and never pretends that there is more water in the river than "
+    "there is.";
 
 absl::StatusOr<DType> DTypeNamed(const std::string& name) {
   const std::optional<DType> dtype = DTypeFromName(name);
@@ -87,11 +84,8 @@ absl::StatusOr<nlohmann::json> Measure(const Model& model, const std::string& fo
   WEIR_ASSIGN_OR_RETURN(const std::unique_ptr<Model> made, ModelAs(model, format, options));
   WEIR_ASSIGN_OR_RETURN(const std::vector<TokenId> prompt,
                         EncodePrompt(*made, options.prompt, "", /*raw=*/true));
-  const auto prompt_tokens = static_cast<uint32_t>(prompt.size());
   WEIR_ASSIGN_OR_RETURN(const std::vector<WallArmSpec> arms,
-                        WallArms(*made, options.base,
-                                 {.min_context_tokens = prompt_tokens + options.tokens + 1,
-                                  .prompt_tokens = prompt_tokens}));
+                        WallArms(*made, options.base, NeedsOf(prompt, options.tokens)));
   WEIR_ASSIGN_OR_RETURN(const WallSample resident,
                         MeasureArm(*made, arms.front(), prompt, options.tokens));
   WEIR_ASSIGN_OR_RETURN(const WallSample on_disk,

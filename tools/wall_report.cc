@@ -73,7 +73,8 @@ std::string PassesToText(const WallReport& report) {
                                      "resident, s", "on disk, s", "slower", "predicted");
   for (const WallPass& pass : report.passes) {
     absl::StrAppendFormat(&text, "%-16d %12.3f %12.3f %8s %10s  %s\n", pass.tokens, pass.resident_s,
-                          pass.disk_s, Times(pass.slowdown()), Times(pass.predicted_slowdown()),
+                          pass.disk_s, Times(pass.slowdown()),
+                          pass.predicted_disk_s > 0 ? Times(pass.predicted_slowdown()) : "-",
                           Bar(pass.slowdown()));
   }
   absl::StrAppendFormat(
@@ -237,7 +238,9 @@ nlohmann::json WallToJson(const WallReport& report) {
         {"measured_tokens", NoSlowerTokens(report, &WallPass::slowdown)},
         {"predicted_tokens", NoSlowerTokens(report, &WallPass::predicted_slowdown)}}},
       {"sentence", WallSentence(report)}};
-  for (const WallSection& section : report.sections) json[section.name] = section.json;
+  for (const WallSection& section : report.sections) {
+    if (!section.json.is_null()) json[section.name] = section.json;
+  }
   return json;
 }
 

@@ -135,6 +135,10 @@ class WallTest(unittest.TestCase):
                                     (("--skip", "arms"), "--skip", 2),
                                     (("--text", "/nowhere"), "/nowhere", 3),
                                     (("--scratch", "/nowhere"), "--scratch", 2),
+                                    (("--text", "t", "--skip", "precision"), "--text", 2),
+                                    (("--scratch", ".", *EXTRAS), "--scratch", 2),
+                                    (("--short", "-r", "3"), "--short", 2),
+                                    (("--short", "--text", "t"), "--short", 2),
                                     (("--device", "cpu", "--link-h2d", "1GB/s"), "--link-h2d", 2)):
             self.assertIn(says, self.wall(*options, code=code).stderr)
 

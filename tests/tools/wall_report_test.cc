@@ -110,6 +110,10 @@ TEST(WallReport, LinksAreShownWhereThereIsOne) {
   EXPECT_THAT(text, HasSubstr("(no figure is a GPU's)"));
   EXPECT_THAT(text, HasSubstr("    1.0 GiB     25 %"));
   EXPECT_THAT(text, HasSubstr("\nA step.\n"));
+  report.passes[0].predicted_disk_s = 0;
+  EXPECT_THAT(WallToText(report), HasSubstr("    10.0          -  #")) << "not predicted";
+  report.sections.push_back({"levers", "left out\n", nlohmann::json()});
+  EXPECT_FALSE(WallToJson(report).contains("levers")) << "nothing was measured";
   const nlohmann::json document = WallToJson(report);
   EXPECT_EQ(document["arms"][1]["ladder"], "emulated");
   EXPECT_EQ(document["training"]["tokens"], 7);
