@@ -94,11 +94,15 @@ class WallTest(unittest.TestCase):
             message = self.wall("--device", "cpu", "--resume", *other, code=2).stderr
             self.assertIn("is of another measurement", message)
         lines = journal.read_text().splitlines(keepends=True)
-        # As if it had come as far as the last pass.
-        head = json.loads(lines[0])
+        # As if it had come as far as the last pass, and with a figure that no machine measures.
+        head, first = json.loads(lines[0]), json.loads(lines[1])
         head["identity"]["rounds"] = 1
-        journal.write_text(json.dumps(head) + "\n" + "".join(lines[1:]))
-        self.wall("--device", "cpu", "--resume", "-r", "1", "-n", "1", "--passes", "1", *EXTRAS)
+        self.assertEqual(first["key"], "arm 0, round 1")
+        first["value"]["tokens_per_s"] = 1e9
+        journal.write_text(json.dumps(head) + "\n" + json.dumps(first) + "\n" + "".join(lines[2:]))
+        report, _ = self.wall_json("--device", "cpu", "--resume", "-r", "1", "-n", "1",
+                                   "--passes", "1", *EXTRAS)
+        self.assertEqual(report["arms"][0]["tokens_per_s"]["median"], 1e9, "it was measured again")
         self.assertFalse(journal.exists())
         self.assertIn("nothing was interrupted",
                       self.wall("--device", "cpu", "--resume", *QUICK, code=2).stderr)
